@@ -1,0 +1,38 @@
+# Every target builds .venv first; scripts/bootstrap.py returns at once when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+export PYTHONUNBUFFERED := 1
+
+.PHONY: demo test lint bench-filter bench-loop prove clean venv
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	$(VENV)/bin/safety-filter demo $(ARGS)
+
+test: lint
+	$(PY) -m pytest -m "not prove" --cov --cov-report=term --cov-report=json:out/coverage.json $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench-filter: $(STAMP)
+	$(PY) -m safety_filter.bench.filter $(ARGS)
+
+bench-loop: $(STAMP)
+	$(PY) -m safety_filter.bench.loop $(ARGS)
+
+prove: $(STAMP)
+	$(PY) -m pytest -m prove --timeout=7200 $(ARGS)
+
+venv: $(STAMP)
+
+$(STAMP): setup.py constraints.txt scripts/bootstrap.py
+	$(PYTHON) scripts/bootstrap.py --venv $(VENV)
+
+clean:
+	rm -rf out build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

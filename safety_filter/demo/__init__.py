@@ -1,0 +1,1 @@
+"""The demo: starts the graph, runs scenes with and without the filter, reports."""
