@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 
@@ -29,14 +28,13 @@ def build_parser() -> argparse.ArgumentParser:
     for package in PACKAGES:
         name = f"safety_filter.{package}.commands"
         try:
-            if importlib.util.find_spec(name) is None:
-                continue
-            importlib.import_module(name).register(subparsers)
+            module = importlib.import_module(name)
         except ModuleNotFoundError as error:
-            # An extra that is not installed hides its subcommands, never the others
-            if error.name is None or error.name.startswith("safety_filter"):
-                raise
-            print(f"{name}: {error.name} is not installed", file=sys.stderr)
+            # A package without subcommands is left out; so is one whose extra is not installed
+            if error.name not in (name, name.rpartition(".")[0]):
+                print(f"{name}: {error.name} is not installed", file=sys.stderr)
+            continue
+        module.register(subparsers)
     return parser
 
 
