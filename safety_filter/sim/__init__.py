@@ -1,0 +1,1 @@
+"""PyBullet world, scenes, scripted expert and renderer. No rclpy."""

@@ -1,0 +1,240 @@
+"""Scenes: what stands where, what moves, how it looks. A pure function of suite and seed."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from safety_filter.sim.catalogue import (
+    COLOURS,
+    DESTINATIONS,
+    GRASPABLE,
+    HELD_OUT_COMBINATIONS,
+    OBSTACLES,
+    PARAPHRASE_TEMPLATES,
+    TRAIN_TEMPLATES,
+    UNKNOWN,
+    Shape,
+    instruction_text,
+)
+from safety_filter.sim.paths import Path
+
+WORKSPACE_LOW = (0.36, -0.27)
+WORKSPACE_HIGH = (0.66, 0.27)
+HOME_TOOL = (0.42, 0.0, 0.32)
+SUITES = ("free", "demo")
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """One thing in the scene. `position` is the centre of its bounding box in `base`, m."""
+
+    name: str  # what the instruction calls it, such as "red cube" or "bin"
+    shape: Shape
+    rgb: tuple[float, float, float]
+    position: tuple[float, float, float]
+    yaw: float
+    role: str  # "object", "destination" or "mover"
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How the scene looks: drawn at random, without effect on physics."""
+
+    table_rgb: tuple[float, float, float]
+    texture: int  # index of the table texture
+    light: tuple[float, float, float]  # direction towards the light, base frame
+    ambient: float
+    camera_offset: tuple[float, float, float]  # of the scene camera, m
+    look_offset: tuple[float, float, float]  # of the point it looks at, m
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything the world needs; equal seeds give equal scenes."""
+
+    suite: str
+    seed: int
+    specs: tuple[ObjectSpec, ...]
+    target: int  # index into specs
+    destination: int  # index into specs
+    instruction: str
+    appearance: Appearance
+    home_q_noise: tuple[float, ...] = field(default=(0.0,) * 7)
+
+    @property
+    def target_spec(self) -> ObjectSpec:
+        return self.specs[self.target]
+
+    @property
+    def destination_spec(self) -> ObjectSpec:
+        return self.specs[self.destination]
+
+    def retask(self, target: int, destination: int, template: str = TRAIN_TEMPLATES[0]) -> Scene:
+        """The same scene with another task."""
+        text = instruction_text(
+            template, self.specs[target].name, self.specs[destination].name
+        )
+        return Scene(self.suite, self.seed, self.specs, target, destination, text,
+                     self.appearance, self.home_q_noise)
+
+
+def generate(
+    seed: int, suite: str = "free", *, held_out: bool = False, paraphrase: bool = False
+) -> Scene:
+    """The scene of this suite and seed.
+
+    suite: "free" has still objects only; "demo" adds one or two movers that cross the way from
+    the arm to the target or from the target to the destination. With `held_out` the target is a
+    colour-shape combination that training never saw; with `paraphrase` the instruction is worded
+    as training never worded it.
+
+    Raises: ValueError for an unknown suite.
+    """
+    if suite not in SUITES:
+        raise ValueError(f"suite: expected one of {SUITES}, got {suite!r}")
+    rng = np.random.default_rng([seed, zlib.crc32(suite.encode())])
+    for _ in range(200):
+        specs = _place(rng, suite, held_out)
+        if specs is not None:
+            break
+    else:
+        raise RuntimeError(f"no layout found for suite {suite!r} seed {seed}")
+    graspable = [i for i, s in enumerate(specs) if s.role == "object" and s.shape.graspable]
+    destinations = [i for i, s in enumerate(specs) if s.role == "destination"]
+    target = graspable[0]
+    destination = destinations[int(rng.integers(len(destinations)))]
+    if suite == "demo":
+        specs += _movers(rng, specs, target, destination)
+    templates = PARAPHRASE_TEMPLATES if paraphrase else TRAIN_TEMPLATES
+    scene = Scene(suite, seed, tuple(specs), target, destination, "", _appearance(rng),
+                  tuple(rng.uniform(-0.08, 0.08, 7)))
+    return scene.retask(target, destination, templates[int(rng.integers(len(templates)))])
+
+
+def _spec(rng: np.random.Generator, shape: Shape, role: str, held_out: bool | None) -> ObjectSpec:
+    if shape.colour is not None:
+        name, rgb = shape.name, shape.colour
+    else:
+        colours = [
+            c for c in COLOURS
+            if held_out is None or (((c, shape.name) in HELD_OUT_COMBINATIONS) == held_out)
+        ]
+        colour = colours[int(rng.integers(len(colours)))]
+        name, rgb = f"{colour} {shape.name}", COLOURS[colour]
+    rgb = tuple(float(np.clip(v + rng.uniform(-0.04, 0.04), 0, 1)) for v in rgb)
+    yaw = float(rng.uniform(-0.3, 0.3)) if shape.graspable else float(rng.uniform(-3.1, 3.1))
+    if role == "destination":
+        yaw = float(rng.uniform(-0.2, 0.2))
+    return ObjectSpec(name, shape, rgb, (0.0, 0.0, shape.half_extents[2]), yaw, role)
+
+
+def _choose(rng: np.random.Generator, shapes: dict[str, Shape]) -> Shape:
+    return list(shapes.values())[int(rng.integers(len(shapes)))]
+
+
+def _place(rng: np.random.Generator, suite: str, held_out: bool) -> list[ObjectSpec] | None:
+    """Specs at positions with room for the fingers between them, or None if they do not fit."""
+    n_objects = int(rng.integers(2, 5)) if suite == "free" else int(rng.integers(2, 4))
+    n_destinations = int(rng.integers(1, 4)) if suite == "free" else int(rng.integers(1, 3))
+    n_destinations = min(n_destinations, 6 - n_objects)
+    kinds = rng.permutation(list(DESTINATIONS))[:n_destinations]
+    wanted = [_spec(rng, DESTINATIONS[k], "destination", None) for k in kinds]
+    names: set[str] = set()
+    while len(names) < n_objects:
+        first = not names
+        shape = _choose(rng, GRASPABLE)
+        if not first and rng.random() < 0.25:
+            shape = _choose(rng, {**OBSTACLES, **UNKNOWN} if suite == "demo" else OBSTACLES)
+        spec = _spec(rng, shape, "object", held_out if first else False)
+        if spec.name not in names:
+            names.add(spec.name)
+            wanted.append(spec)
+    placed: list[ObjectSpec] = []
+    for spec in wanted:
+        for _ in range(60):
+            x, y = rng.uniform(WORKSPACE_LOW, WORKSPACE_HIGH)
+            if all(np.hypot(x - o.position[0], y - o.position[1])
+                   > spec.shape.radius + o.shape.radius + _gap(spec, o) for o in placed):
+                break
+        else:
+            return None
+        position = (float(x), float(y), spec.position[2])
+        placed.append(ObjectSpec(spec.name, spec.shape, spec.rgb, position, spec.yaw, spec.role))
+    return placed
+
+
+def _gap(a: ObjectSpec, b: ObjectSpec) -> float:
+    return 0.015 if "destination" in (a.role, b.role) else 0.055
+
+
+def _movers(rng: np.random.Generator, specs: list[ObjectSpec], target: int,
+            destination: int) -> list[ObjectSpec]:
+    """One or two driven obstacles whose paths cross the task's way and clear all that stands."""
+    movers: list[ObjectSpec] = []
+    taken = {s.name for s in specs}
+    for _ in range(int(rng.integers(1, 3))):
+        for _ in range(300):
+            mover = _mover(rng, specs[target].position, specs[destination].position)
+            if mover.name not in taken and _clear(mover, specs + movers):
+                movers.append(mover)
+                taken.add(mover.name)
+                break
+    return movers
+
+
+def _mover(rng: np.random.Generator, target: tuple[float, float, float],
+           destination: tuple[float, float, float]) -> ObjectSpec:
+    shape = _choose(rng, OBSTACLES if rng.random() < 0.8 else UNKNOWN)
+    base = _spec(rng, shape, "mover", False)
+    leg = (HOME_TOOL, target) if rng.random() < 0.3 else (target, destination)
+    along = rng.uniform(0.25, 1.0)
+    cross = np.asarray(leg[0]) * (1 - along) + np.asarray(leg[1]) * along
+    # Half of the movers slide on the table, half are carried through the air.
+    lift = 0.0 if rng.random() < 0.5 else float(rng.uniform(0.06, 0.16))
+    height = shape.half_extents[2] + lift
+    angle = rng.uniform(0, np.pi)
+    reach = rng.uniform(0.16, 0.30)
+    step = reach * np.array([np.cos(angle), np.sin(angle)])
+    kind = ("straight", "arc", "stop_and_go", "reversing")[int(rng.integers(4))]
+    start = (float(cross[0] - step[0]), float(cross[1] - step[1]), height)
+    end = (float(cross[0] + step[0]), float(cross[1] + step[1]), height)
+    path = Path(kind, start, end, float(rng.uniform(0.10, 0.25)), float(rng.uniform(0.0, 2.0)),
+                float(rng.uniform(0.5, 1.5)))
+    return ObjectSpec(base.name, shape, base.rgb, start, base.yaw, "mover", path)
+
+
+def _clear(mover: ObjectSpec, others: list[ObjectSpec]) -> bool:
+    assert mover.path is not None
+    samples = mover.path.samples(25.0)
+    if np.any(np.hypot(samples[:, 0], samples[:, 1]) < 0.30):
+        return False  # too close to the robot's base for the arm to evade
+    if np.linalg.norm(samples - np.asarray(HOME_TOOL), axis=1).min() < 0.16:
+        return False
+    bottom = mover.position[2] - mover.shape.half_extents[2]
+    for other in others:
+        track = (other.path.samples(25.0) if other.path is not None
+                 else np.asarray(other.position)[None])
+        if other.path is None and bottom > other.position[2] + other.shape.half_extents[2] + 0.01:
+            continue
+        gap = mover.shape.radius + other.shape.radius + 0.012
+        if np.hypot(samples[:, 0] - track[:, 0], samples[:, 1] - track[:, 1]).min() < gap:
+            return False
+    return True
+
+
+def _appearance(rng: np.random.Generator) -> Appearance:
+    shade = rng.uniform(0.45, 0.95)
+    table = tuple(float(v) for v in np.clip(shade + rng.uniform(-0.10, 0.10, 3), 0, 1))
+    light = (float(rng.uniform(-0.6, 0.9)), float(rng.uniform(-0.9, 0.9)), 1.2)
+    return Appearance(
+        table, int(rng.integers(8)), light, float(rng.uniform(0.45, 0.7)),
+        tuple(float(v) for v in rng.uniform(-0.02, 0.02, 3)),
+        tuple(float(v) for v in rng.uniform(-0.015, 0.015, 3)),
+    )
+
+
+
