@@ -1,0 +1,135 @@
+"""What every node has: configure/activate/deactivate, `~/state`, orderly ends, a main loop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from safety_filter.core.params import ParamError
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import LATCHED
+
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+T = TypeVar("T")
+
+
+class ConfigureError(RuntimeError):
+    """A node cannot do its work (weights missing, model unusable); the message says why."""
+
+
+class Latest(Generic[T]):
+    """A slot for the newest item: `put` never waits, `take` waits for one not yet taken."""
+
+    def __init__(self) -> None:
+        self._item: T | None = None
+        self._fresh = threading.Condition()
+
+    def put(self, item: T) -> None:
+        with self._fresh:
+            self._item = item
+            self._fresh.notify()
+
+    def take(self, timeout: float) -> T | None:
+        """The newest item not yet taken, or None after `timeout` s."""
+        with self._fresh:
+            if self._item is None:
+                self._fresh.wait(timeout)
+            item, self._item = self._item, None
+            return item
+
+    def clear(self) -> None:
+        with self._fresh:
+            self._item = None
+
+
+class ManagedNode(Node):
+    """Base of the nodes.
+
+    `configure` loads what is heavy and may raise ConfigureError, `activate` starts work,
+    `deactivate` stops it and leaves zeros behind. The calls may repeat.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.active = False
+        self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
+        self._state_key: tuple[bytes, str] | None = None
+
+    def configure(self) -> None:
+        """Load and prepare. Raises ConfigureError."""
+
+    def activate(self) -> None:
+        """Start work."""
+        self.active = True
+
+    def deactivate(self) -> None:
+        """Stop work; outputs end with zeros."""
+        self.active = False
+
+    def now(self) -> float:
+        """ROS clock, s."""
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def publish_state(self, level: bytes, message: str, values: Mapping[str, object]) -> None:
+        """Publish `~/state`; log it when level or message changed."""
+        self._state.publish(conversion.status(level, self.get_name(), message, values))
+        key = (level, message.split(":")[0])
+        if key != self._state_key:
+            self._state_key = key
+            log = self.get_logger()
+            (log.info if level == OK else log.warning if level == WARN else log.error)(message)
+
+
+def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> int:
+    """Run one node until SIGINT or SIGTERM; zeros go out before the context closes.
+
+    rclpy's own handlers would shut the context down first and nothing could be published any more.
+    Returns the exit code: 2 for bad parameters.
+    """
+    stop = threading.Event()
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = factory()
+    except ParamError as error:
+        for problem in error.problems:
+            print(f"parameter {problem}", file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        node.publish_state(WARN, "starting", {})
+        try:
+            node.configure()
+            node.activate()
+        except ConfigureError as error:
+            node.publish_state(ERROR, f"not configured: {error}", {})
+        while rclpy.ok() and not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.deactivate()
+        node.publish_state(STALE, "shut down", {})
+        time.sleep(0.05)  # lets the middleware's threads send the last messages
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,270 @@
+"""Messages to arrays and back. No cv_bridge; message data is bytes, never a numpy array."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2, PointField
+
+from safety_filter.core import wire
+
+Array = NDArray[np.float64]
+COLOUR_ENCODINGS = ("rgb8", "bgr8")
+DEPTH_ENCODINGS = ("32FC1", "16UC1")
+_BYTES_PER_PIXEL = {"rgb8": 3, "bgr8": 3, "32FC1": 4, "16UC1": 2, "mono8": 1}
+_POINT_FIELDS = [
+    PointField(name=name, offset=offset, datatype=datatype, count=count)
+    for name, offset, datatype, count in wire.FIELDS
+]
+
+
+class MessageError(ValueError):
+    """A message that cannot be used: the field, what was expected, what came."""
+
+
+def seconds(stamp: Time) -> float:
+    """Seconds of a stamp (float64 keeps about 0.2 us at today's epoch)."""
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def stamp(time: float) -> Time:
+    """Stamp of `time` in seconds."""
+    whole = math.floor(time)
+    nanosec = round((time - whole) * 1e9)
+    return Time(sec=int(whole), nanosec=nanosec) if nanosec < 10**9 else Time(sec=int(whole) + 1)
+
+
+def _pixels(msg: Image, encodings: Sequence[str]) -> NDArray[np.uint8]:
+    """Rows of bytes without padding, shape (height, width * bytes per pixel).
+
+    Raises:
+        MessageError: encoding, size, step or data length is not what it has to be.
+    """
+    if msg.encoding not in encodings:
+        wanted = " or ".join(encodings)
+        raise MessageError(f"image encoding: expected {wanted}, got {msg.encoding!r}")
+    if msg.height == 0 or msg.width == 0:
+        raise MessageError(f"image size: expected at least 1x1, got {msg.width}x{msg.height}")
+    if msg.is_bigendian and msg.encoding in DEPTH_ENCODINGS:
+        raise MessageError("image is_bigendian: expected 0, got 1")
+    row = msg.width * _BYTES_PER_PIXEL[msg.encoding]
+    if msg.step < row:
+        raise MessageError(f"image step: expected at least {row} bytes, got {msg.step}")
+    if len(msg.data) != msg.step * msg.height:
+        expected = msg.step * msg.height
+        raise MessageError(f"image data: expected {expected} bytes, got {len(msg.data)}")
+    return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :row]
+
+
+def rgb(msg: Image) -> NDArray[np.uint8]:
+    """Colour image as (H, W, 3) uint8 in RGB order.
+
+    Raises:
+        MessageError: not rgb8 or bgr8, or sizes that do not fit.
+    """
+    pixels = _pixels(msg, COLOUR_ENCODINGS).reshape(msg.height, msg.width, 3)
+    return np.ascontiguousarray(pixels if msg.encoding == "rgb8" else pixels[:, :, ::-1])
+
+
+def depth(msg: Image) -> NDArray[np.float32]:
+    """Depth image as (H, W) float32 in metres, 0 where nothing was measured.
+
+    Raises:
+        MessageError: not 32FC1 (m) or 16UC1 (mm), or sizes that do not fit.
+    """
+    pixels = np.ascontiguousarray(_pixels(msg, DEPTH_ENCODINGS))
+    if msg.encoding == "16UC1":
+        return pixels.view("<u2").astype(np.float32) * np.float32(1e-3)
+    metres = pixels.view("<f4").copy()
+    metres[~np.isfinite(metres) | (metres < 0.0)] = 0.0
+    return metres
+
+
+def float_map(msg: Image) -> NDArray[np.float32]:
+    """32FC1 image as it is, (H, W) float32.
+
+    Raises:
+        MessageError: another encoding, sizes that do not fit, or values that are not finite.
+    """
+    values = np.ascontiguousarray(_pixels(msg, ("32FC1",))).view("<f4").copy()
+    if not np.isfinite(values).all():
+        raise MessageError("image data: expected finite values, got NaN or infinity")
+    return values
+
+
+def image(pixels: NDArray[Any], encoding: str, time: float, frame_id: str) -> Image:
+    """Image message of `pixels`: (H, W, 3) uint8 for rgb8, (H, W) float32 for 32FC1."""
+    pixels = np.ascontiguousarray(pixels)
+    msg = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
+    msg.header.stamp = stamp(time)
+    msg.header.frame_id = frame_id
+    msg.step = pixels.shape[1] * _BYTES_PER_PIXEL[encoding]
+    msg.data = array("B", pixels.tobytes())
+    return msg
+
+
+def camera_info(
+    matrix: NDArray[Any], width: int, height: int, time: float, frame_id: str
+) -> CameraInfo:
+    """CameraInfo of an undistorted pinhole camera with intrinsics `matrix` (3, 3) in pixels."""
+    k = [float(v) for v in np.asarray(matrix, float).ravel()]
+    msg = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5, k=k)
+    msg.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    msg.p = [*k[0:3], 0.0, *k[3:6], 0.0, *k[6:9], 0.0]
+    msg.header.stamp = stamp(time)
+    msg.header.frame_id = frame_id
+    return msg
+
+
+def intrinsics(msg: CameraInfo) -> Array:
+    """Intrinsic matrix (3, 3) in pixels.
+
+    Raises:
+        MessageError: uncalibrated, not finite, or a lens distortion that is not zero.
+    """
+    k = np.asarray(msg.k, float).reshape(3, 3)
+    if not np.isfinite(k).all() or k[0, 0] <= 0.0 or k[1, 1] <= 0.0:
+        raise MessageError(f"camera_info k: expected fx, fy > 0, got {k[0, 0]}, {k[1, 1]}")
+    if any(abs(v) > 1e-9 for v in msg.d):
+        raise MessageError("camera_info d: expected a rectified camera (zeros), got distortion")
+    return k
+
+
+def cloud(tracks: wire.Tracks, time: float, frame_id: str) -> PointCloud2:
+    """Obstacle cloud (layout v1) of `tracks`, positions and velocities in `frame_id`."""
+    msg = PointCloud2(height=1, width=len(tracks), fields=_POINT_FIELDS, is_bigendian=False)
+    msg.header.stamp = stamp(time)
+    msg.header.frame_id = frame_id
+    msg.point_step = wire.POINT_STEP
+    msg.row_step = wire.POINT_STEP * len(tracks)
+    msg.data = array("B", wire.encode(tracks))
+    msg.is_dense = True
+    return msg
+
+
+def tracks(msg: PointCloud2) -> wire.Tracks:
+    """Tracks of an obstacle cloud.
+
+    Raises:
+        MessageError: anything but layout v1.
+    """
+    fields = [(f.name, f.offset, f.datatype, f.count) for f in msg.fields]
+    try:
+        return wire.decode(
+            fields, msg.point_step, msg.width, msg.height, msg.is_bigendian, memoryview(msg.data)
+        )
+    except wire.WireError as error:
+        raise MessageError(f"obstacles {error}") from error
+
+
+def joints(msg: JointState, names: Sequence[str]) -> tuple[Array, Array]:
+    """Positions and velocities (n,) of the joints `names`, in that order.
+
+    A message without velocities gives zeros; the caller decides if that is good enough.
+
+    Raises:
+        MessageError: a joint is missing, or arrays whose lengths differ from the names'.
+    """
+    index = {name: i for i, name in enumerate(msg.name)}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise MessageError(f"joint_states name: expected {missing[0]}, got {list(msg.name)}")
+    if len(msg.position) != len(msg.name):
+        raise MessageError(
+            f"joint_states position: expected {len(msg.name)} values, got {len(msg.position)}"
+        )
+    if len(msg.velocity) not in (0, len(msg.name)):
+        raise MessageError(
+            f"joint_states velocity: expected {len(msg.name)} values, got {len(msg.velocity)}"
+        )
+    order = [index[name] for name in names]
+    position = np.array([msg.position[i] for i in order])
+    if not msg.velocity:
+        return position, np.zeros(len(order))
+    return position, np.array([msg.velocity[i] for i in order])
+
+
+def twist_vector(msg: TwistStamped) -> Array:
+    """[vx vy vz wx wy wz] of a twist message."""
+    v, w = msg.twist.linear, msg.twist.angular
+    return np.array([v.x, v.y, v.z, w.x, w.y, w.z])
+
+
+def fill_twist(msg: TwistStamped, vector: Sequence[float], time: float) -> TwistStamped:
+    """Write `vector` (6) and the stamp into `msg`, which is returned."""
+    v, w = msg.twist.linear, msg.twist.angular
+    v.x, v.y, v.z, w.x, w.y, w.z = (float(x) for x in vector)
+    msg.header.stamp = stamp(time)
+    return msg
+
+
+def pose_matrix(msg: PoseStamped) -> Array:
+    """Homogeneous transform (4, 4) of a pose.
+
+    Raises:
+        MessageError: not finite, or an orientation that is not a unit quaternion.
+    """
+    p, q = msg.pose.position, msg.pose.orientation
+    x, y, z, w = q.x, q.y, q.z, q.w
+    values = (p.x, p.y, p.z, x, y, z, w)
+    norm = math.sqrt(x * x + y * y + z * z + w * w)
+    if not all(map(math.isfinite, values)) or abs(norm - 1.0) > 1e-3:
+        raise MessageError(f"camera pose: expected finite with a unit quaternion, got {values}")
+    transform = np.eye(4)
+    transform[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    transform[:3, 3] = values[:3]
+    return transform
+
+
+def pose(transform: NDArray[Any], time: float, frame_id: str) -> PoseStamped:
+    """PoseStamped of a homogeneous transform (4, 4)."""
+    m = np.asarray(transform, float)
+    msg = PoseStamped()
+    msg.header.stamp = stamp(time)
+    msg.header.frame_id = frame_id
+    p = msg.pose.position
+    p.x, p.y, p.z = (float(v) for v in m[:3, 3])
+    # The eigenvector of the largest eigenvalue (Bar-Itzhack 2000), without branches on the trace
+    r = m[:3, :3]
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
+        ]
+    )
+    vector = np.linalg.eigh(k, UPLO="L")[1][:, -1]
+    o = msg.pose.orientation
+    o.x, o.y, o.z, o.w = (float(v) for v in (vector if vector[3] >= 0 else -vector))
+    return msg
+
+
+def status(
+    level: bytes, name: str, message: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    """DiagnosticStatus; floats are written with 6 significant digits."""
+    pairs = [
+        KeyValue(key=key, value=f"{value:.6g}" if isinstance(value, float) else str(value))
+        for key, value in values.items()
+    ]
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id="safety_filter", values=pairs
+    )
+
+
+def values(msg: DiagnosticStatus) -> dict[str, str]:
+    """Key -> value of a status."""
+    return {pair.key: pair.value for pair in msg.values}

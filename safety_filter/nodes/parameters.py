@@ -1,0 +1,106 @@
+"""`core.params` tables as declared ROS parameters: ranges, texts, validated updates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from safety_filter.core.params import Param, ParamError, ParamTable
+
+T = TypeVar("T")
+# Bounds of a range with one open end; the table itself is what is enforced
+_HUGE = sys.float_info.max
+_INT_HUGE = 2**63 - 1
+
+
+def descriptor(row: Param) -> ParameterDescriptor:
+    """ROS descriptor of one row; dynamic typing, because the table checks types itself."""
+    result = ParameterDescriptor(
+        name=row.name,
+        description=f"{row.text} [{row.unit or '-'}]",
+        additional_constraints=", ".join(row.choices),
+        dynamic_typing=True,
+        read_only=False,
+    )
+    number = isinstance(row.default, int | float) and not isinstance(row.default, bool)
+    if number and (row.lo is not None or row.hi is not None):
+        if isinstance(row.default, float):
+            low, high = row.lo, row.hi
+            span = FloatingPointRange(
+                from_value=-_HUGE if low is None else float(low),
+                to_value=_HUGE if high is None else float(high),
+            )
+            result.floating_point_range = [span]
+        else:
+            result.integer_range = [
+                IntegerRange(
+                    from_value=-_INT_HUGE if row.lo is None else int(row.lo),
+                    to_value=_INT_HUGE if row.hi is None else int(row.hi),
+                )
+            ]
+    return result
+
+
+class ParameterSet(Generic[T]):
+    """One table declared on a node; `value` is always a validated instance.
+
+    `prefix` separates several tables of one node (`filter.alpha0`). A bad update keeps the old
+    set and is answered with the reason; a good one is handed to `changed`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        table: ParamTable[T],
+        prefix: str = "",
+        changed: Callable[[T], None] | None = None,
+    ) -> None:
+        """Declare the table's rows on `node`.
+
+        Raises:
+            ParamError: the values given at start are not valid; every fault is listed.
+        """
+        self._table = table
+        self._prefix = prefix
+        self._changed = changed
+        given: dict[str, object] = {}
+        problems: list[str] = []
+        for row in table.rows:
+            default: Any = list(row.default) if isinstance(row.default, tuple) else row.default
+            try:
+                parameter = node.declare_parameter(prefix + row.name, default, descriptor(row))
+            except Exception as error:  # rclpy has one class per fault; each names the value
+                problems.append(f"{prefix}{row.name}: {error}")
+                continue
+            given[row.name] = parameter.value
+        if problems:
+            raise ParamError(problems)
+        self.value: T = table.validate(given)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        names = {row.name for row in self._table.rows}
+        changes = {
+            p.name[len(self._prefix) :]: p.value
+            for p in parameters
+            if p.name.startswith(self._prefix) and p.name[len(self._prefix) :] in names
+        }
+        if not changes:
+            return SetParametersResult(successful=True)
+        try:
+            self.value = self._table.update(self.value, changes)
+        except ParamError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._changed is not None:
+            self._changed(self.value)
+        return SetParametersResult(successful=True)
