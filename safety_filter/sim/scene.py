@@ -23,7 +23,7 @@ from safety_filter.sim.paths import Path
 
 WORKSPACE_LOW = (0.36, -0.27)
 WORKSPACE_HIGH = (0.66, 0.27)
-HOME_TOOL = (0.42, 0.0, 0.32)
+HOME_TOOL = (0.44, 0.0, 0.27)
 SUITES = ("free", "demo")
 
 
