@@ -1,0 +1,1 @@
+"""Policies with an attention tap, head selection and action chunks. No rclpy."""
