@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
@@ -69,6 +70,7 @@ class ManagedNode(Node):
         self.active = False
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
         self._state_key: tuple[bytes, str] | None = None
+        self.failure = ""  # traceback of a thread that died
 
     def configure(self) -> None:
         """Load and prepare. Raises ConfigureError."""
@@ -91,15 +93,33 @@ class ManagedNode(Node):
         key = (level, message.split(":")[0])
         if key != self._state_key:
             self._state_key = key
-            log = self.get_logger()
-            (log.info if level == OK else log.warning if level == WARN else log.error)(message)
+            # One call site a severity: rclpy refuses a site that changes its severity
+            if level == OK:
+                self.get_logger().info(message)
+            elif level == ERROR:
+                self.get_logger().error(message)
+            else:
+                self.get_logger().warning(message)
+
+    def start_thread(self, target: Callable[[], None], name: str) -> threading.Thread:
+        """Start a daemon thread; an exception in it ends the process with the traceback."""
+
+        def guarded() -> None:
+            try:
+                target()
+            except Exception:
+                self.failure = traceback.format_exc()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
 
 
 def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM; zeros go out before the context closes.
 
     rclpy's own handlers would shut the context down first and nothing could be published any more.
-    Returns the exit code: 2 for bad parameters.
+    Returns the exit code: 2 for bad parameters, 1 when a thread of the node died.
     """
     stop = threading.Event()
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
@@ -121,15 +141,17 @@ def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> in
             node.activate()
         except ConfigureError as error:
             node.publish_state(ERROR, f"not configured: {error}", {})
-        while rclpy.ok() and not stop.is_set():
+        while rclpy.ok() and not stop.is_set() and not node.failure:
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     finally:
         node.deactivate()
-        node.publish_state(STALE, "shut down", {})
+        if node.failure:
+            node.get_logger().fatal(node.failure)
+        node.publish_state(STALE, "died" if node.failure else "shut down", {})
         time.sleep(0.05)  # lets the middleware's threads send the last messages
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return 1 if node.failure else 0
