@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 import threading
 import time
 from array import array
@@ -210,6 +211,8 @@ class SimNode(ManagedNode):
             arm_input = request.get("input", self._input)
             if arm_input not in INPUTS:
                 raise ValueError(f"input: expected one of {INPUTS}, got {arm_input!r}")
+            if "seed" not in request:
+                raise ValueError(f"seed: expected a number, got {request!r}")
             scene = generate(int(request["seed"]), request.get("suite", self.params.suite))
             if "target" in request:
                 names = [spec.name for spec in scene.specs]
@@ -236,7 +239,9 @@ class SimNode(ManagedNode):
 
     def _announce(self, world: World, request: str) -> None:
         scene = world.scene
-        self._instruction.publish(String(data=scene.instruction))
+        # Empty until the start, so that a policy does not move before the clock runs
+        text = scene.instruction if self._running else ""
+        self._instruction.publish(String(data=text))
         self._answer(
             {
                 "id": request,
@@ -334,3 +339,6 @@ def main() -> int:
     return run(SimNode)
 
 
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Starts the nodes of "sim" as safety_filter.graph describes them."""
+
+from safety_filter.nodes.launching import description
+
+
+def generate_launch_description():
+    return description("sim")
