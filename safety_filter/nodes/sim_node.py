@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -213,7 +213,9 @@ class SimNode(ManagedNode):
                 raise ValueError(f"input: expected one of {INPUTS}, got {arm_input!r}")
             if "seed" not in request:
                 raise ValueError(f"seed: expected a number, got {request!r}")
-            scene = generate(int(request["seed"]), request.get("suite", self.params.suite))
+            suite = request.get("suite", self.params.suite)
+            held_out = bool(request.get("held_out", False))
+            scene = generate(int(request["seed"]), suite, held_out=held_out)
             if "target" in request:
                 names = [spec.name for spec in scene.specs]
                 for key in ("target", "destination"):
@@ -223,6 +225,8 @@ class SimNode(ManagedNode):
                         )
                 target, destination = (names.index(request[k]) for k in ("target", "destination"))
                 scene = scene.retask(target, destination)
+            if "instruction" in request:
+                scene = replace(scene, instruction=str(request["instruction"]))
             world.reset(scene)
             self._input, self._running = arm_input, False
             self._twist = self._joint_velocity = self._opening = None

@@ -1,0 +1,105 @@
+"""The film: what perception drew, the nearest pair and the method, side by side, as WebM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+SIZE = 512  # px, side of one picture
+RATE = 10.0  # pictures/s
+_RED, _GREEN, _YELLOW, _WHITE = (40, 40, 230), (80, 200, 80), (60, 220, 240), (245, 245, 245)
+_BAR = 64
+
+
+@dataclass
+class Shot:
+    """One moment of an episode: JPEG bytes of the picture and what is written below it."""
+
+    jpeg: bytes
+    time: float  # s since the start of the episode
+    collided: bool
+    lines: tuple[str, str]
+
+
+def project(point: Sequence[float], k: NDArray[Any], pose: NDArray[Any]) -> tuple[float, float]:
+    """Pixel (u, v) of a point (3,) in base seen by a camera with intrinsics k, pose (4, 4)."""
+    p = pose[:3, :3].T @ (np.asarray(point, float) - pose[:3, 3])
+    return (
+        float(k[0, 0] * p[0] / p[2] + k[0, 2]),
+        float(k[1, 1] * p[1] / p[2] + k[1, 2]),
+    )
+
+
+def draw_pair(
+    rgb: Image,
+    k: NDArray[Any],
+    pose: NDArray[Any],
+    pair: tuple[Sequence[float], Sequence[float]] | None,
+) -> Image:
+    """BGR picture of side SIZE with the nearest pair (points (3,) in base) drawn in."""
+    scale = SIZE / rgb.shape[0]
+    picture = cv2.resize(rgb[:, :, ::-1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    picture = np.ascontiguousarray(picture)
+    if pair is not None:
+        ends = [tuple(round(scale * v) for v in project(p, k, pose)) for p in pair]
+        cv2.line(picture, ends[0], ends[1], _YELLOW, 2, cv2.LINE_AA)
+        for end in ends:
+            cv2.circle(picture, end, 4, _YELLOW, -1, cv2.LINE_AA)
+    return np.asarray(picture, np.uint8)
+
+
+def encode(picture: Image) -> bytes:
+    """JPEG bytes, to keep an episode small in memory."""
+    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])[1])
+
+
+def _panel(shot: Shot | None, title: str, ended: bool) -> Image:
+    panel = np.full((SIZE + _BAR, SIZE, 3), 24, np.uint8)
+    if shot is None:
+        return panel
+    data = np.frombuffer(shot.jpeg, np.uint8)
+    panel[:SIZE] = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    colour = _RED if shot.collided else _GREEN
+    if shot.collided:
+        cv2.rectangle(panel, (2, 2), (SIZE - 3, SIZE - 3), _RED, 5)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    head = f"{title}   {shot.time:4.1f} s" + ("   end" if ended else "")
+    cv2.rectangle(panel, (0, 0), (SIZE, 26), (24, 24, 24), -1)
+    cv2.putText(panel, head, (8, 18), font, 0.5, _WHITE, 1, cv2.LINE_AA)
+    for i, line in enumerate(shot.lines):
+        where = (8, SIZE + 24 + 26 * i)
+        cv2.putText(panel, line[:62], where, font, 0.5, colour if i == 0 else _WHITE, 1, 16)
+    return panel
+
+
+def write(path: Path, episodes: Sequence[tuple[str, Sequence[Shot]]]) -> int:
+    """Write the episodes side by side; returns the number of pictures.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    length = max((len(shots) for _, shots in episodes), default=0)
+    if length == 0:
+        return 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = (SIZE * len(episodes), SIZE + _BAR)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), RATE, size)
+    if not writer.isOpened():
+        raise OSError(f"{path}: cannot be opened for video")
+    for i in range(length):
+        panels = [
+            _panel(shots[min(i, len(shots) - 1)] if shots else None, title, i >= len(shots))
+            for title, shots in episodes
+        ]
+        writer.write(np.hstack(panels))
+    writer.release()
+    if not path.exists() or path.stat().st_size == 0:
+        raise OSError(f"{path}: video was not written (disk full?)")
+    return length

@@ -1,0 +1,93 @@
+"""What a node knows of its inputs: age limits with named faults, and joint states over time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from sensor_msgs.msg import JointState
+
+from safety_filter.nodes import conversion
+from safety_filter.nodes.conversion import Array
+
+
+class Source:
+    """One input with an age limit of its own; a rejected message does not renew it."""
+
+    def __init__(self, name: str, limit: float) -> None:
+        """limit: seconds of silence after which the input counts as gone."""
+        self.name = name
+        self.limit = limit
+        self.rejection = ""
+        self._last: float | None = None
+
+    def accept(self, now: float) -> None:
+        """A good message came at monotonic time `now`."""
+        self._last = now
+        self.rejection = ""
+
+    def reject(self, reason: object) -> None:
+        """A message came that cannot be used."""
+        self.rejection = str(reason)
+
+    def fault(self, now: float) -> str | None:
+        """What is wrong with the input, or None."""
+        if self.rejection:
+            return self.rejection
+        if self._last is None:
+            return f"{self.name}: nothing received yet"
+        age = now - self._last
+        if age > self.limit:
+            return f"{self.name}: silent for {age:.1f} s (limit {self.limit:g} s)"
+        return None
+
+
+def first_fault(sources: Iterable[Source], now: float) -> str | None:
+    """The first fault among the sources, or None."""
+    return next((f for s in sources if (f := s.fault(now)) is not None), None)
+
+
+class JointHistory:
+    """Recent joint states, looked up at a stamp (thread-safe)."""
+
+    def __init__(self, arm: Sequence[str], fingers: Sequence[str], length: int = 256) -> None:
+        self._names = (*arm, *fingers)
+        self._arm = len(arm)
+        self._samples: deque[tuple[float, Array]] = deque(maxlen=length)
+        self._lock = threading.Lock()
+
+    def add(self, msg: JointState) -> None:
+        """Keep one message.
+
+        Raises:
+            MessageError: joints missing or lengths that do not fit, values not finite.
+        """
+        position, _ = conversion.joints(msg, self._names)
+        if not np.isfinite(position).all():
+            raise conversion.MessageError("joint_states position: expected finite values")
+        with self._lock:
+            self._samples.append((conversion.seconds(msg.header.stamp), position))
+
+    def newest(self) -> tuple[Array, float] | None:
+        """Arm positions (n,) and gripper opening in m of the newest state."""
+        with self._lock:
+            return self._split(self._samples[-1][1]) if self._samples else None
+
+    def at(self, stamp: float, tolerance: float) -> tuple[Array, float] | None:
+        """Linear interpolation at `stamp`; None when no state is within `tolerance` s of it."""
+        with self._lock:
+            samples = list(self._samples)
+        before = [s for s in samples if s[0] <= stamp][-1:]
+        after = [s for s in samples if s[0] > stamp][:1]
+        near = [s for s in (*before, *after) if abs(s[0] - stamp) <= tolerance]
+        if not near:
+            return None
+        if len(near) == 1:
+            return self._split(near[0][1])
+        (t0, a), (t1, b) = near
+        return self._split(a + (b - a) * ((stamp - t0) / (t1 - t0)))
+
+    def _split(self, position: Array) -> tuple[Array, float]:
+        return position[: self._arm].copy(), float(position[self._arm :].sum())
