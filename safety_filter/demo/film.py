@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.nodes import overlay
+
 Image = NDArray[np.uint8]
 SIZE = 512  # px, side of one picture
 RATE = 10.0  # pictures/s
@@ -28,15 +30,6 @@ class Shot:
     lines: tuple[str, str]
 
 
-def project(point: Sequence[float], k: NDArray[Any], pose: NDArray[Any]) -> tuple[float, float]:
-    """Pixel (u, v) of a point (3,) in base seen by a camera with intrinsics k, pose (4, 4)."""
-    p = pose[:3, :3].T @ (np.asarray(point, float) - pose[:3, 3])
-    return (
-        float(k[0, 0] * p[0] / p[2] + k[0, 2]),
-        float(k[1, 1] * p[1] / p[2] + k[1, 2]),
-    )
-
-
 def draw_pair(
     rgb: Image,
     k: NDArray[Any],
@@ -48,9 +41,10 @@ def draw_pair(
     picture = cv2.resize(rgb[:, :, ::-1], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     picture = np.ascontiguousarray(picture)
     if pair is not None:
-        ends = [tuple(round(scale * v) for v in project(p, k, pose)) for p in pair]
-        cv2.line(picture, ends[0], ends[1], _YELLOW, 2, cv2.LINE_AA)
-        for end in ends:
+        start, end = (overlay.pixel(scale * uv) for uv in overlay.project(np.array(pair), k, pose))
+        if start is not None and end is not None:
+            cv2.line(picture, start, end, _YELLOW, 2, cv2.LINE_AA)
+            cv2.circle(picture, start, 4, _YELLOW, -1, cv2.LINE_AA)
             cv2.circle(picture, end, 4, _YELLOW, -1, cv2.LINE_AA)
     return np.asarray(picture, np.uint8)
 

@@ -1,0 +1,108 @@
+"""A control loop in a thread of its own: absolute deadlines, counted misses."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from safety_filter.core.params import param
+from safety_filter.nodes.meters import Percentiles
+
+# A thread that waits for the interpreter gets it after this long, s (default 5 ms)
+SWITCH_INTERVAL = 2e-4
+
+
+@dataclass(frozen=True)
+class LoopParams:
+    """How the loop runs; the last two need permissions."""
+
+    rate: float = param(250.0, "Hz", 100.0, 1000.0, "rate of the control loop")
+    fifo_priority: int = param(
+        0, "-", 0, 98, "SCHED_FIFO priority of the loop; 0 leaves the normal scheduler"
+    )
+    cpu: int = param(-1, "-", -1, 1023, "core that the loop is pinned to; -1: any")
+
+
+class ControlLoop:
+    """Calls `tick` at a fixed rate. A late tick is counted, never made up for."""
+
+    def __init__(
+        self,
+        params: LoopParams,
+        tick: Callable[[float], None],
+        start_thread: Callable[[Callable[[], None], str], threading.Thread],
+    ) -> None:
+        """tick: called with the lateness of its deadline in s; start_thread: starts the thread."""
+        self._params = params
+        self._tick = tick
+        self._start_thread = start_thread
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.warning = ""
+        self.ticks = 0
+        self.misses = 0
+        self.started = 0.0
+        self.period_error = Percentiles(4000)
+        self.tick_time = Percentiles(4000)
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._end.clear()
+        self._thread = self._start_thread(self._run, "control")
+
+    def stop(self) -> None:
+        """Stop after the present tick; returns when the thread has ended."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+            self._thread = None
+
+    def measured_rate(self) -> float:
+        """Ticks a second since the start."""
+        elapsed = time.monotonic() - self.started
+        return self.ticks / elapsed if self.started and elapsed > 0.0 else 0.0
+
+    def values(self) -> dict[str, object]:
+        """What the state tells about the loop."""
+        return {
+            "rate_loop_hz": self.measured_rate(),
+            "deadline_misses": self.misses,
+            **self.period_error.values("latency_period_error_ms", 1e3),
+            **self.tick_time.values("latency_tick_ms", 1e3),
+        }
+
+    def _prepare(self) -> None:
+        p = self._params
+        try:
+            if p.cpu >= 0:
+                os.sched_setaffinity(0, {p.cpu})
+            if p.fifo_priority > 0:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(p.fifo_priority))
+        except OSError as error:
+            self.warning = (
+                f"real-time settings not permitted ({error.strerror}): the loop runs without;"
+                " grant CAP_SYS_NICE or an rtprio limit, and check the core's number"
+            )
+
+    def _run(self) -> None:
+        self._prepare()
+        period = 1.0 / self._params.rate
+        deadline = last = self.started = time.monotonic()
+        while not self._end.is_set():
+            deadline += period
+            wait = deadline - time.monotonic()
+            if wait > 0.0:
+                time.sleep(wait)
+            now = time.monotonic()
+            late = now - deadline
+            if late > period:
+                self.misses += 1
+                deadline = now
+            self.period_error.add(abs(now - last - period))
+            last = now
+            self._tick(late)
+            self.tick_time.add(time.monotonic() - now)
+            self.ticks += 1

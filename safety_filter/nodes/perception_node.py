@@ -1,0 +1,308 @@
+"""Perception as a node: RGB-D, joint states and attention in, the obstacle cloud out.
+
+A thread works on the newest complete picture. When something is wrong there is no cloud at all:
+the filter takes an empty cloud for "looked, saw nothing" and silence for "stop".
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from std_srvs.srv import Trigger
+
+from safety_filter.core.params import ParamError, ParamTable, param
+from safety_filter.nodes import conversion
+from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
+from safety_filter.nodes.extrinsics import (
+    ByStamp,
+    Extrinsics,
+    FixedExtrinsics,
+    TfExtrinsics,
+    TopicExtrinsics,
+)
+from safety_filter.nodes.inputs import JointHistory, Source, first_fault
+from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.nodes.overlay import draw
+from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
+
+EXTRINSICS = ("topic", "parameter", "tf")
+
+
+@dataclass(frozen=True)
+class PerceptionNodeParams(RobotParams):
+    """Parameters of perception_node beside those of the pipeline."""
+
+    weights: str = param("", "-", None, None, "detector (.onnx); empty: the shipped one")
+    frame: str = param("base", "-", None, None, "frame of the obstacles: the robot's base")
+    extrinsics: str = param(
+        "topic", "-", None, None, "where the camera's pose comes from", choices=EXTRINSICS
+    )
+    camera_xyz: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0), "m", -10.0, 10.0, "position of the optical frame (extrinsics: parameter)"
+    )
+    camera_xyzw: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0, 1.0), "-", -1.0, 1.0, "its orientation (extrinsics: parameter)"
+    )
+    image_age: float = param(0.5, "s", 0.05, 5.0, "silence after which the camera is gone")
+    joint_age: float = param(0.1, "s", 0.01, 2.0, "joints must be known this close to the image")
+    sync: float = param(0.02, "s", 0.0, 0.5, "largest difference between image and depth stamps")
+
+
+def _pose_parameters(p: PerceptionNodeParams) -> str | None:
+    if len(p.camera_xyz) != 3 or len(p.camera_xyzw) != 4:
+        return (
+            f"camera_xyz, camera_xyzw: expected 3 and 4 numbers,"
+            f" got {len(p.camera_xyz)} and {len(p.camera_xyzw)}"
+        )
+    norm = float(np.linalg.norm(p.camera_xyzw))
+    if abs(norm - 1.0) > 1e-3:
+        return f"camera_xyzw: expected a unit quaternion, got norm {norm:g}"
+    return None
+
+
+TABLE = ParamTable.of(PerceptionNodeParams, (_pose_parameters,))
+
+
+class PerceptionNode(ManagedNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("perception_node")
+        self.params = ParameterSet(self, TABLE).value
+        self._tuning = ParameterSet(self, PERCEPTION_TABLE, changed=self._retune)
+        p = self.params
+        self._image, self._depth = Source("image", p.image_age), Source("depth", p.image_age)
+        self._camera = Source("camera_info", 3600.0)
+        self._joints = Source("joint_states", p.image_age)
+        self._work = Source("perception", max(1.0, 2 * p.image_age))
+        self._history: JointHistory | None = None
+        self._images, self._depths = ByStamp(), ByStamp()
+        self._info: CameraInfo | None = None
+        self._attention_msg: Image | None = None
+        self._last_map: np.ndarray | None = None  # for the overlay
+        self._newest: Latest[tuple[Image, Image]] = Latest()
+        self._reset_wanted = threading.Event()
+        self._rate, self._image_rate = RateMeter(60), RateMeter(60)
+        self._cycle, self._age = Percentiles(500), Percentiles(500)
+        self._facts: dict[str, object] = {}
+        self._note = ""
+        self._obstacles = self.create_publisher(PointCloud2, "~/obstacles", COMMAND)
+        self._overlay = self.create_publisher(Image, "~/overlay", NEWEST)
+        self.create_subscription(Image, "image", self._on_image, NEWEST)
+        self.create_subscription(Image, "depth", self._on_depth, NEWEST)
+        self.create_subscription(CameraInfo, "camera_info", self._on_info, NEWEST)
+        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
+        self.create_subscription(Image, "attention", self._on_attention, NEWEST)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_timer(0.1, self._tell)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Load the detector and the robot's geometry."""
+        from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
+        from safety_filter.perception.pipeline import Perception
+        from safety_filter.perception.robot_mask import RobotMask
+        from safety_filter.perception.targets import AttentionMap
+
+        p = self.params
+        self._extrinsics: Extrinsics
+        if p.extrinsics == "tf":
+            self._extrinsics = TfExtrinsics(self, p.frame)
+        elif p.extrinsics == "topic":
+            self._extrinsics = TopicExtrinsics(self, p.frame, p.sync)
+        else:
+            self._extrinsics = FixedExtrinsics(p.camera_xyz, p.camera_xyzw)
+        robot = find_robot(p.robot, p.urdf)
+        try:
+            detector = Detector.load(p.weights or DEFAULT_WEIGHTS)
+            tuning = self._tuning.value
+            mask = RobotMask(
+                robot.urdf,
+                robot.arm_joints,
+                robot.finger_joints,
+                robot.tool_link,
+                tuning.robot_tolerance,
+                tuning.robot_grow_px,
+            )
+        except (DetectorError, ValueError, OSError, ParamError) as error:
+            raise ConfigureError(str(error)) from error
+        self._map = AttentionMap
+        self._perception = Perception(tuning, detector, mask)
+        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+
+    def activate(self) -> None:
+        super().activate()
+        self._worker = self.start_thread(self._look, "perception")
+
+    def deactivate(self) -> None:
+        was_active = self.active
+        super().deactivate()
+        if was_active:
+            self._worker.join(timeout=2.0)
+
+    def _retune(self, params: Any) -> None:
+        if self.active:
+            self._perception.params = params
+
+    # -- inputs (executor) --------------------------------------------------------------------
+
+    def _on_image(self, msg: Image) -> None:
+        self._image.accept(time.monotonic())
+        self._image_rate.tick(time.monotonic())
+        self._images.add(msg)
+        self._pair(msg, self._depths.near(msg, self.params.sync))
+
+    def _on_depth(self, msg: Image) -> None:
+        self._depth.accept(time.monotonic())
+        self._depths.add(msg)
+        self._pair(self._images.near(msg, self.params.sync), msg)
+
+    def _pair(self, image: Image | None, depth: Image | None) -> None:
+        if self.active and image is not None and depth is not None:
+            self._newest.put((image, depth))
+
+    def _on_info(self, msg: CameraInfo) -> None:
+        self._camera.accept(time.monotonic())
+        self._info = msg
+
+    def _on_joints(self, msg: JointState) -> None:
+        if self._history is None:
+            return
+        try:
+            self._history.add(msg)
+        except conversion.MessageError as error:
+            self._joints.reject(error)
+        else:
+            self._joints.accept(time.monotonic())
+
+    def _on_attention(self, msg: Image) -> None:
+        self._attention_msg = msg
+
+    def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        self._reset_wanted.set()
+        answer.success, answer.message = True, "tracks forgotten"
+        return answer
+
+    # -- perception's thread ------------------------------------------------------------------
+
+    def _look(self) -> None:
+        while self.active:
+            pair = self._newest.take(0.2)
+            if self._reset_wanted.is_set():
+                self._reset_wanted.clear()
+                self._perception.reset()
+            if pair is None:
+                continue
+            try:
+                self._process(*pair)
+            except (conversion.MessageError, ValueError) as error:
+                self._work.reject(error)
+
+    def _process(self, image: Image, depth: Image) -> None:
+        """One picture to one cloud. Raises MessageError or ValueError for what cannot be used."""
+        stamp = conversion.seconds(image.header.stamp)
+        last = self._perception.tracker.stamp
+        if last is not None and stamp <= last:
+            if last - stamp > 1.0:
+                self._perception.reset()  # the clock was set back
+            return
+        rgb, metres = conversion.rgb(image), conversion.depth(depth)
+        if self._info is None:
+            return  # the state says that no camera_info came
+        info = self._info
+        if (info.height, info.width) != rgb.shape[:2]:
+            raise conversion.MessageError(
+                f"image size: expected {info.width}x{info.height} as in camera_info,"
+                f" got {rgb.shape[1]}x{rgb.shape[0]}"
+            )
+        transform = self._extrinsics.at(image)
+        assert self._history is not None
+        joints = self._history.at(stamp, self.params.joint_age)
+        if joints is None:
+            raise conversion.MessageError(
+                f"joint_states: none within {self.params.joint_age:g} s of the image"
+            )
+        start = time.perf_counter()
+        result = self._perception.update(
+            stamp, rgb, metres, conversion.intrinsics(info), transform, *joints, self._attention()
+        )
+        self._obstacles.publish(conversion.cloud(result.tracks, stamp, self.params.frame))
+        done = time.monotonic()
+        self._cycle.add(time.perf_counter() - start)
+        self._age.add(self.now() - stamp)
+        self._rate.tick(done)
+        self._work.accept(done)
+        self._note = result.selection.reason or ""
+        self._facts = {
+            "tracks": len(result.tracks),
+            "target": "none" if result.selection.target is None else result.selection.target,
+            "target_reason": result.selection.reason,
+            "held": "none" if result.held is None else result.held,
+            "attention_fault": result.attention_fault or "",
+        }
+        if self._overlay.get_subscription_count() > 0:
+            picture = draw(
+                rgb,
+                result.owner,
+                result.tracks,
+                conversion.intrinsics(info),
+                transform,
+                self._last_map,
+            )
+            frame_id = image.header.frame_id
+            self._overlay.publish(conversion.image(picture, "rgb8", stamp, frame_id))
+
+    def _attention(self) -> Any | None:
+        """The newest map not yet used; an unreadable one is told and counts as none."""
+        msg, self._attention_msg = self._attention_msg, None
+        if msg is None:
+            return None
+        try:
+            values = conversion.float_map(msg)
+        except conversion.MessageError as error:
+            self._facts = {**self._facts, "attention_fault": str(error)}
+            return None
+        self._last_map = values
+        profile = msg.header.frame_id.partition("#")[2]
+        return self._map(conversion.seconds(msg.header.stamp), values, profile)
+
+    # -- state --------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        if not self.active:
+            return
+        now = time.monotonic()
+        values = {
+            **self._facts,
+            "rate_images_hz": self._image_rate.rate(now),
+            "rate_obstacles_hz": self._rate.rate(now),
+            **self._cycle.values("latency_cycle_ms", 1e3),
+            **self._age.values("latency_image_to_obstacles_ms", 1e3),
+        }
+        sources = (self._image, self._depth, self._camera, self._joints, self._work)
+        fault = first_fault(sources, now)
+        if fault is not None:
+            self.publish_state(ERROR, fault, values)
+        elif self._note:
+            self.publish_state(WARN, f"no target: {self._note}", values)
+        else:
+            self.publish_state(OK, "tracking", values)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(PerceptionNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

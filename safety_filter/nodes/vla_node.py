@@ -1,0 +1,307 @@
+"""The policy as a node: pictures, joint states and words in, a stamped twist stream out.
+
+One thread runs the policy on the newest picture; a timer plays the chunks out. Whenever the node
+has no good reason to command, it is silent on `~/twist` and says why on `~/state`: the filter
+brakes on silence.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64, String
+from std_srvs.srv import Trigger
+
+from safety_filter.core.params import ParamTable, param
+from safety_filter.nodes import conversion
+from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
+from safety_filter.nodes.inputs import JointHistory, Source, first_fault
+from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
+from safety_filter.nodes.robot import RobotParams, find_robot
+
+PRESENCE_WINDOW = 5  # pictures over which presence is averaged
+
+
+@dataclass(frozen=True)
+class VlaParams(RobotParams):
+    """Parameters of vla_node."""
+
+    weights: str = param("", "-", None, None, "folder of the policy; empty: the shipped one")
+    profile: str = param(
+        "", "-", None, None, "head profile; empty: profile.yaml beside the weights; none: no tap"
+    )
+    frame: str = param("base", "-", None, None, "frame of the commanded twist")
+    twist_rate: float = param(20.0, "Hz", 5.0, 100.0, "rate of the twist stream")
+    blend: float = param(0.1, "s", 0.01, 1.0, "time in which a new chunk takes over")
+    image_age: float = param(0.5, "s", 0.05, 5.0, "silence after which a camera is gone", True)
+    joint_age: float = param(0.2, "s", 0.01, 2.0, "silence after which the joints are gone", True)
+    wrist_skew: float = param(
+        0.1, "s", 0.0, 1.0, "largest difference between the stamps of the two pictures", True
+    )
+    present_min: float = param(
+        0.3, "-", 0.0, 1.0, "below it nothing in view fits the instruction", True
+    )
+
+
+TABLE = ParamTable.of(VlaParams)
+
+
+class VlaNode(ManagedNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("vla_node")
+        self._set = ParameterSet(self, TABLE)
+        p = self.params
+        self._image, self._wrist = Source("image", p.image_age), Source("wrist_image", p.image_age)
+        self._joints = Source("joint_states", p.joint_age)
+        self._history: JointHistory | None = None
+        self._instruction = ""
+        self._fault = ""  # what the policy's last picture was not good for
+        self._notice = ""
+        self._present: deque[float] = deque(maxlen=PRESENCE_WINDOW)
+        self._newest: Latest[Image] = Latest()
+        self._wrist_image: Image | None = None
+        self._policy_rate, self._twist_rate = RateMeter(50), RateMeter(100)
+        self._act_time, self._age = Percentiles(500), Percentiles(500)
+        self._profile = ""
+        self._phase = ""
+        self._twist = self.create_publisher(TwistStamped, "~/twist", COMMAND)
+        self._gripper = self.create_publisher(Float64, "~/gripper", COMMAND)
+        self._attention = self.create_publisher(Image, "~/attention", NEWEST)
+        self.create_subscription(Image, "image", self._on_image, NEWEST)
+        self.create_subscription(Image, "wrist_image", self._on_wrist, NEWEST)
+        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
+        self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_timer(1.0 / p.twist_rate, self._play, group)
+        self.create_timer(0.1, self._tell, group)
+
+    @property
+    def params(self) -> VlaParams:
+        return self._set.value
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Load weights and profile."""
+        # Torch and transformers load here, so that bad parameters are told at once
+        import torch
+
+        from safety_filter.perception.robot_mask import RobotMask
+        from safety_filter.vla.chunk import ChunkPlayer
+        from safety_filter.vla.policy import PROFILE, SHIPPED, Policy, PolicyError
+        from safety_filter.vla.profile import ProfileError
+
+        torch.set_num_threads(1)
+        p = self.params
+        robot = find_robot(p.robot, p.urdf)
+        folder = Path(p.weights) if p.weights else SHIPPED
+        profile = Path(p.profile) if p.profile else folder / PROFILE
+        try:
+            self._policy = Policy.load(folder, None if p.profile == "none" else profile)
+            self._tool = RobotMask(
+                robot.urdf, robot.arm_joints, robot.finger_joints, robot.tool_link
+            )
+        except (PolicyError, ProfileError, ValueError, OSError) as error:
+            raise ConfigureError(str(error)) from error
+        self._policy_error = PolicyError
+        self._player = ChunkPlayer(p.blend)
+        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """One call before the first picture: the first is several times slower."""
+        from safety_filter.vla.policy import pack_proprioception
+
+        self._pack = pack_proprioception
+        size = 256
+        picture = np.zeros((size, size, 3), np.uint8)
+        proprio = self._pack(np.array([0.4, 0.0, 0.3]), np.diag([1.0, -1.0, -1.0]), 0.08)
+        self._policy.act(picture, picture, proprio, "put the red cube on the plate", 0.0)
+
+    def activate(self) -> None:
+        super().activate()
+        self._worker = self.start_thread(self._think, "policy")
+
+    def deactivate(self) -> None:
+        was_active = self.active
+        super().deactivate()
+        if was_active:
+            self._newest.clear()
+            self._worker.join(timeout=2.0)
+            self._twist.publish(self._stamped(np.zeros(6)))
+
+    # -- inputs (executor) --------------------------------------------------------------------
+
+    def _on_image(self, msg: Image) -> None:
+        if self.active:
+            self._newest.put(msg)
+
+    def _on_wrist(self, msg: Image) -> None:
+        self._wrist.accept(time.monotonic())
+        self._wrist_image = msg
+
+    def _on_joints(self, msg: JointState) -> None:
+        if self._history is None:
+            return
+        try:
+            self._history.add(msg)
+        except conversion.MessageError as error:
+            self._joints.reject(error)
+        else:
+            self._joints.accept(time.monotonic())
+
+    def _on_instruction(self, msg: String) -> None:
+        if msg.data.strip() != self._instruction:
+            self._instruction = msg.data.strip()
+            self._forget()
+
+    def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        self._forget()
+        answer.success, answer.message = True, "chunks forgotten"
+        return answer
+
+    def _forget(self) -> None:
+        self._present.clear()
+        self._fault = ""
+        if self.active:
+            self._player.clear()
+
+    # -- the policy's thread ------------------------------------------------------------------
+
+    def _think(self) -> None:
+        while self.active:
+            msg = self._newest.take(0.2)
+            if msg is not None:
+                self._consider(msg)
+
+    def _consider(self, msg: Image) -> None:
+        """Run the policy on one picture; a fault leaves the player to run out."""
+        instruction, wrist = self._instruction, self._wrist_image
+        stamp = conversion.seconds(msg.header.stamp)
+        assert self._history is not None
+        try:
+            scene = conversion.rgb(msg)
+            self._image.accept(time.monotonic())
+            if not instruction or wrist is None:
+                return
+            skew = abs(conversion.seconds(wrist.header.stamp) - stamp)
+            if skew > self.params.wrist_skew:
+                limit = self.params.wrist_skew
+                raise conversion.MessageError(
+                    f"wrist_image: expected within {limit:g} s of the scene's, got {skew:.2f} s"
+                )
+            joints = self._history.at(stamp, self.params.joint_age)
+            if joints is None:
+                raise conversion.MessageError("joint_states: none at the time of the image")
+            q, opening = joints
+            pose = self._tool.tool_pose(q, opening)
+            proprio = self._pack(pose[:3, 3], pose[:3, :3], opening)
+            start = time.perf_counter()
+            out = self._policy.act(scene, conversion.rgb(wrist), proprio, instruction, stamp)
+        except (conversion.MessageError, self._policy_error) as error:
+            self._fault = str(error)
+            self._player.clear()
+            return
+        self._act_time.add(time.perf_counter() - start)
+        if instruction != self._instruction:
+            return  # it changed while the policy was thinking
+        self._fault = ""
+        self._present.append(out.present)
+        self._profile, self._phase = out.profile_id, out.phase
+        self._policy_rate.tick(time.monotonic())
+        self._age.add(self.now() - stamp)
+        self._player.push(out, self.now())
+        if out.attention is not None:
+            frame = f"{msg.header.frame_id}#{out.profile_id}"
+            self._attention.publish(conversion.image(out.attention, "32FC1", stamp, frame))
+
+    # -- outputs (executor) -------------------------------------------------------------------
+
+    def _obstacle_to_commanding(self) -> tuple[bytes, str] | None:
+        """Level and text of why nothing is commanded, or None."""
+        for source, limit in (
+            (self._image, self.params.image_age),
+            (self._wrist, self.params.image_age),
+            (self._joints, self.params.joint_age),
+        ):
+            source.limit = limit
+        fault = first_fault((self._image, self._wrist, self._joints), time.monotonic())
+        if fault is not None:
+            return ERROR, fault
+        if not self._instruction:
+            return WARN, "no instruction"
+        if self._fault:
+            return ERROR, self._fault
+        if self._present:
+            present = sum(self._present) / len(self._present)
+            if present < self.params.present_min:
+                return ERROR, (
+                    f"instruction {self._instruction!r}: nothing in view fits"
+                    f" (presence {present:.2f}, limit {self.params.present_min:g})"
+                )
+        return None
+
+    def _play(self) -> None:
+        if not self.active:
+            return
+        reason = self._obstacle_to_commanding()
+        self._notice = ""
+        if reason is None:
+            now = self.now()
+            played = self._player.read(now)
+            if played.twist is None or played.opening is None:
+                self._notice = played.reason
+                return
+            self._twist.publish(self._stamped(played.twist))
+            self._gripper.publish(Float64(data=played.opening))
+            self._twist_rate.tick(time.monotonic())
+
+    def _stamped(self, twist: np.ndarray) -> TwistStamped:
+        msg = conversion.fill_twist(TwistStamped(), twist, self.now())
+        msg.header.frame_id = self.params.frame
+        return msg
+
+    def _tell(self) -> None:
+        if not self.active:
+            return
+        now = time.monotonic()
+        values: dict[str, object] = {
+            "instruction": self._instruction,
+            "profile": self._profile,
+            "phase": self._phase,
+            "rate_policy_hz": self._policy_rate.rate(now),
+            "rate_twist_hz": self._twist_rate.rate(now),
+            **self._act_time.values("latency_act_ms", 1e3),
+            **self._age.values("latency_image_to_chunk_ms", 1e3),
+        }
+        if self._present:
+            values["present"] = sum(self._present) / len(self._present)
+        reason = self._obstacle_to_commanding()
+        if reason is not None:
+            self.publish_state(reason[0], reason[1], values)
+        elif self._notice:
+            self.publish_state(WARN, f"not commanding: {self._notice}", values)
+        else:
+            self.publish_state(OK, "commanding", values)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(VlaNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
