@@ -17,9 +17,8 @@ SWITCH_INTERVAL = 2e-4
 
 @dataclass(frozen=True)
 class LoopParams:
-    """How the loop runs; the last two need permissions."""
+    """How the loop's thread runs; both need permissions."""
 
-    rate: float = param(250.0, "Hz", 100.0, 1000.0, "rate of the control loop")
     fifo_priority: int = param(
         0, "-", 0, 98, "SCHED_FIFO priority of the loop; 0 leaves the normal scheduler"
     )
@@ -32,11 +31,13 @@ class ControlLoop:
     def __init__(
         self,
         params: LoopParams,
+        rate: float,
         tick: Callable[[float], None],
         start_thread: Callable[[Callable[[], None], str], threading.Thread],
     ) -> None:
-        """tick: called with the lateness of its deadline in s; start_thread: starts the thread."""
+        """rate: Hz; tick: called with the lateness of its deadline in s; start_thread: starts the thread."""
         self._params = params
+        self._period = 1.0 / rate
         self._tick = tick
         self._start_thread = start_thread
         self._end = threading.Event()
@@ -89,7 +90,7 @@ class ControlLoop:
 
     def _run(self) -> None:
         self._prepare()
-        period = 1.0 / self._params.rate
+        period = self._period
         deadline = last = self.started = time.monotonic()
         while not self._end.is_set():
             deadline += period
