@@ -35,7 +35,7 @@ class ControlLoop:
         tick: Callable[[float], None],
         start_thread: Callable[[Callable[[], None], str], threading.Thread],
     ) -> None:
-        """rate: Hz; tick: called with the lateness of its deadline in s; start_thread: starts the thread."""
+        """rate: Hz; tick: called with its lateness in s; start_thread: ManagedNode's."""
         self._params = params
         self._period = 1.0 / rate
         self._tick = tick

@@ -272,16 +272,18 @@ class SimNode(ManagedNode):
         self._joint_states.publish(msg)
 
     def _publish_cameras(self, world: World) -> None:
-        for name, (images, infos, poses) in self._cameras.items():
-            now = self.now()
+        # Nothing moves between the two: one stamp, and the scene last, because it triggers others
+        now = self.now()
+        for name in ("wrist", "scene"):
+            images, infos, poses = self._cameras[name]
             frame_id = f"{name}_camera_optical"
             frame = world.render(name)
             height, width = frame.depth.shape
-            images.publish(conversion.image(frame.rgb, "rgb8", now, frame_id))
             infos.publish(conversion.camera_info(frame.K, width, height, now, frame_id))
             poses.publish(conversion.pose(frame.T_base_cam, now, BASE_FRAME))
             if name == "scene":
                 self._depth.publish(conversion.image(frame.depth, "32FC1", now, frame_id))
+            images.publish(conversion.image(frame.rgb, "rgb8", now, frame_id))
         self._meters["camera"].tick(time.monotonic())
 
     def _publish_truth(self, world: World) -> None:

@@ -29,6 +29,7 @@ from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
 
+PARTNER_WAIT = 0.01  # s to wait for a wrist picture of the same time
 PRESENCE_WINDOW = 5  # pictures over which presence is averaged
 
 
@@ -197,6 +198,10 @@ class VlaNode(ManagedNode):
             self._image.accept(time.monotonic())
             if not instruction or wrist is None:
                 return
+            until = time.monotonic() + PARTNER_WAIT
+            while conversion.seconds(wrist.header.stamp) < stamp and time.monotonic() < until:
+                time.sleep(1e-3)
+                wrist = self._wrist_image or wrist
             skew = abs(conversion.seconds(wrist.header.stamp) - stamp)
             if skew > self.params.wrist_skew:
                 limit = self.params.wrist_skew
