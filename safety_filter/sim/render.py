@@ -52,12 +52,13 @@ def look_at(eye: NDArray[np.float64], look: NDArray[np.float64],
 
 
 def intrinsics(width: int, height: int, fov_deg: float) -> NDArray[np.float64]:
-    """Pinhole matrix for a vertical field of view, square pixels, principal point in the centre.
+    """Pinhole matrix for a vertical field of view and square pixels.
 
-    Pixel centres are at integer coordinates.
+    Integer coordinates are where the renderer takes its samples: it samples the corners of pixels
+    and flips the picture, so the principal point is half a pixel off the centre each way.
     """
     f = height / 2 / np.tan(np.radians(fov_deg) / 2)
-    return np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1.0]])
+    return np.array([[f, 0, width / 2], [0, f, height / 2 - 1], [0, 0, 1.0]])
 
 
 def scene_camera_pose(appearance: Appearance) -> NDArray[np.float64]:

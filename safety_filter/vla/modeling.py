@@ -81,7 +81,7 @@ class Stem(nn.Module):
         def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(outputs), nn.GELU())
+                nn.BatchNorm2d(outputs), nn.ReLU())
 
         self.down = nn.Sequential(block(3, 24, 2), block(24, 48, 2), block(48, d, 2))
         self.mix = block(d, d, 1)
@@ -103,7 +103,7 @@ class Positions(nn.Module):
         scale = torch.pi * 2.0 ** (torch.arange(bands) / 2)
         angles = torch.stack([x, y], -1).reshape(-1, 2, 1) * scale
         raw = torch.cat([angles.sin(), angles.cos()], -1).flatten(1)
-        self.register_buffer("features", raw, persistent=False)
+        self.register_buffer("features", raw)
         self.project = nn.Linear(raw.shape[1], d)
 
     def forward(self) -> Tensor:
@@ -130,18 +130,17 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None,
-                repeat: int = 1) -> Tensor:
-        """x (B, Q, d); context (B / repeat, K, d); mask (B, K), True where a key counts."""
-        q = self.q_norm(self._split(self.query(x)))
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B, Q, d); context (N, K, d), B a multiple of N; mask (N, K), True for keys that
+        count."""
+        # Instructions that share a picture are grouped along the queries: no copies of its keys.
+        q = self.q_norm(self._split(self.query(x).reshape(len(context), -1, x.shape[-1])))
         k = self.k_norm(self._split(self.key(context)))
         v = self._split(self.value(context))
-        if repeat > 1:
-            k, v = k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)
         logits = (q * self.gain) @ k.transpose(-1, -2)
         if mask is not None:
             logits = logits.masked_fill(~mask[:, None, None, :], -1e4)
-        return self.out((self.weights(logits) @ v).transpose(1, 2).flatten(2))
+        return self.out((self.weights(logits) @ v).transpose(1, 2).reshape(x.shape))
 
 
 class Layer(nn.Module):
@@ -156,11 +155,11 @@ class Layer(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(d) for _ in range(4)])
         self.mlp = nn.Sequential(nn.Linear(d, 3 * d), nn.GELU(), nn.Linear(3 * d, d))
 
-    def forward(self, x: Tensor, mask: Tensor, images: dict[str, Tensor], repeat: int) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, images: dict[str, Tensor]) -> Tensor:
         y = self.norms[0](x)
         x = x + self.self_attention(y, y, mask)
         for norm, camera in zip(list(self.norms)[1:3], CAMERAS, strict=True):
-            x = x + self.cross[camera](norm(x), images[camera], repeat=repeat)
+            x = x + self.cross[camera](norm(x), images[camera])
         return x + self.mlp(self.norms[3](x))
 
 
@@ -199,7 +198,6 @@ class VlaModel(PreTrainedModel):
         """scene (N, 3, S, S) and wrist (N, 3, W, W) in 0..1; proprio (B, 13): tool position in
         base (3, m), rotation matrix (9, row by row), opening (m); words (B, L) token ids, 0 is
         padding. B is a multiple of N: that many instructions look at the same picture."""
-        repeat = words.shape[0] // scene.shape[0]
         pictures = {"scene": scene, "wrist": wrist}
         images = {
             c: self.image_norm[c](self.stems[c]((pictures[c] - 0.5) / 0.25)) + self.positions[c]()
@@ -210,7 +208,7 @@ class VlaModel(PreTrainedModel):
         x = torch.cat([self.action_token.expand(len(words), -1, -1), state, text], 1)
         mask = torch.cat([torch.ones_like(words[:, :2], dtype=torch.bool), words != 0], 1)
         for layer in self.decoder:
-            x = layer(x, mask, images, repeat)
+            x = layer(x, mask, images)
         token = self.norm(x[:, 0])
         actions = self.action_head(token).unflatten(-1, (self.config.chunk, 7))
         return VlaOutput(

@@ -1,0 +1,190 @@
+"""Finds the heads that point at what the policy is about to touch, from a few labelled frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from safety_filter.sim.catalogue import TRAIN_TEMPLATES
+from safety_filter.sim.scene import generate
+from safety_filter.sim.world import World
+from safety_filter.vla.dataset import expert_act, proprioception, record, rollout, scatter_start
+from safety_filter.vla.policy import Policy
+from safety_filter.vla.profile import HeadProfile, fingerprint
+from safety_filter.vla.tap import AttentionTap
+
+Maps = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """One state of the cell with the objects' masks.
+
+    masks (n, g, g): share of each cell that the object covers, in 0..1; right: index of the one
+    that the policy should attend to (the target, or once it is in hand the destination);
+    nearest: index of the one nearest to the tool; visible: share of the right object's outline
+    that is not hidden.
+    """
+
+    scene: NDArray[np.uint8]
+    wrist: NDArray[np.uint8]
+    proprio: NDArray[np.float32]
+    instruction: str
+    phase: str
+    names: tuple[str, ...]
+    masks: NDArray[np.float32]
+    right: int
+    nearest: int
+    visible: float
+
+
+def label_frame(world: World, grid: int) -> LabelledFrame | None:
+    """The present state of a world as a labelled frame; None if the right object is unseen."""
+    frame = world.render("scene", (256, 256))
+    task = world.scene
+    held = world.held == world.bodies[task.target_spec.name]
+    right_name = (task.destination_spec if held else task.target_spec).name
+    candidates = [s for s in task.specs
+                  if (s.role == "destination") == held and (held or s.role == "object")]
+    cell = 256 // grid
+    masks, pixels = [], []
+    for spec in candidates:
+        mask = (frame.seg == world.bodies[spec.name]).astype(np.float32)
+        pixels.append(mask.sum())
+        masks.append(mask.reshape(grid, cell, grid, cell).mean((1, 3)))
+    names = tuple(s.name for s in candidates)
+    right = names.index(right_name)
+    if pixels[right] < 12:
+        return None
+    tool = world.tool_pose()[0]
+    distances = [np.linalg.norm(world.object_position(n) - tool) for n in names]
+    expected = _outline_pixels(world, candidates[right].name, frame.K, frame.T_base_cam)
+    return LabelledFrame(
+        world.render("scene", (128, 128)).rgb, world.render("wrist", (64, 64)).rgb,
+        proprioception(world), task.instruction, "carry" if held else "approach", names,
+        np.array(masks), right, int(np.argmin(distances)),
+        float(min(1.0, pixels[right] / max(expected, 1.0))))
+
+
+def _outline_pixels(world: World, name: str, K: NDArray[np.float64],
+                    pose: NDArray[np.float64]) -> float:
+    """Roughly the number of pixels an object would cover if nothing hid it."""
+    spec = next(s for s in world.scene.specs if s.name == name)
+    distance = float(pose[:3, 2] @ (world.object_position(name) - pose[:3, 3]))
+    a, b, c = spec.shape.half_extents
+    # Seen from about 40 degrees above: width times foreshortened depth and height.
+    area = 2 * b * (2 * a * 0.64 + 2 * c * 0.77) * (0.85 if spec.shape.name != "zone" else 1.0)
+    return float(area * (K[0, 0] / distance) ** 2)
+
+
+def simulate_frames(seeds: range, grid: int, per_episode: int = 4, *, held_out: bool = False,
+                    destinations: int = 1) -> Iterator[LabelledFrame]:
+    """Labelled frames of noisy expert episodes, both phases alike; `destinations` is the least
+    number of them in a scene."""
+    world: World | None = None
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 11])
+        scene = generate(seed, "free", held_out=held_out)
+        if sum(s.role == "destination" for s in scene.specs) < destinations:
+            continue
+        scene = scene.retask(scene.target, scene.destination,
+                             TRAIN_TEMPLATES[int(rng.integers(len(TRAIN_TEMPLATES)))])
+        if world is None:
+            world = World(scene)
+        else:
+            world.reset(scene)
+        if rng.random() < 0.3:
+            scatter_start(world, rng)
+        quota = {"approach": per_episode // 2, "carry": per_episode // 2}
+        for step in rollout(world, rng, expert_act, 0.5):
+            if not any(quota.values()):
+                break
+            if rng.random() < 0.12:
+                row = record(world, step)
+                placed = row["held"] < 0 and world.success()
+                frame = None if placed else label_frame(world, grid)
+                if frame is not None and quota[frame.phase] > 0:
+                    quota[frame.phase] -= 1
+                    yield frame
+    if world is not None:
+        world.close()
+
+
+def attention_maps(policy: Policy, frames: list[LabelledFrame]) -> Maps:
+    """Maps (frames, layers, heads, g, g) of the action token over the scene picture."""
+    config = policy.model.config
+    heads = [(i, j) for i in range(config.layers) for j in range(config.heads)]
+    maps = []
+    with AttentionTap(policy.model, heads) as tap, torch.inference_mode():
+        for frame in frames:
+            policy.act(frame.scene, frame.wrist, frame.proprio, frame.instruction, 0.0)
+            maps.append(tap.maps()[0])
+    stacked = np.stack(maps)
+    return stacked.reshape(len(frames), config.layers, config.heads, *stacked.shape[2:])
+
+
+def points_at(attention: Maps, frame: LabelledFrame) -> int:
+    """Index of the object a map (g, g) points at: the greatest mass per visible area."""
+    mass = (attention[None] * frame.masks).sum((1, 2))
+    area = frame.masks.sum((1, 2))
+    return int(np.argmax(np.where(area > 0, mass / np.maximum(area, 1e-6), -1.0)))
+
+
+def peak_on_object(attention: Maps, frame: LabelledFrame) -> bool:
+    """Whether the greatest cell of a map touches the right object."""
+    cell = np.unravel_index(int(np.argmax(attention)), attention.shape)
+    return bool(frame.masks[frame.right][cell] > 0)
+
+
+def score(maps: Maps, frames: list[LabelledFrame]) -> dict[str, float]:
+    """Pointing accuracy, peak accuracy and mean mass on the right object for maps (n, g, g)."""
+    hits = [points_at(m, f) == f.right for m, f in zip(maps, frames, strict=True)]
+    peaks = [peak_on_object(m, f) for m, f in zip(maps, frames, strict=True)]
+    mass = [float((m * (f.masks[f.right] > 0)).sum()) for m, f in zip(maps, frames, strict=True)]
+    return {"n": len(frames), "pointing": float(np.mean(hits)), "peak": float(np.mean(peaks)),
+            "mass": float(np.mean(mass))}
+
+
+def controls(maps: Maps, frames: list[LabelledFrame], seed: int = 0) -> dict[str, Any]:
+    """What pointing is worth without the head: chance, nearest to the gripper, a uniform map's
+    mass, maps shuffled between frames, and the mean of all heads (maps (n, L, H, g, g))."""
+    order = np.random.default_rng(seed).permutation(len(frames))
+    flat = maps.reshape(len(frames), -1, *maps.shape[3:])
+    shuffled = [score(flat[order, i], frames)["pointing"] for i in range(flat.shape[1])]
+    return {
+        "chance": float(np.mean([1 / len(f.names) for f in frames])),
+        "nearest_to_gripper": float(np.mean([f.nearest == f.right for f in frames])),
+        "uniform_mass": float(np.mean([(f.masks[f.right] > 0).mean() for f in frames])),
+        "shuffled_best_head": max(shuffled),
+        "head_mean": score(flat.mean(1), frames),
+    }
+
+
+def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadProfile:
+    """The best head of each phase on labelled frames (at most 50 are needed).
+
+    Raises: ValueError if a phase has no frame.
+    """
+    maps = attention_maps(policy, frames)
+    best: dict[str, tuple[int, int]] = {}
+    scores: dict[str, Any] = {}
+    for phase in ("approach", "carry"):
+        chosen = [i for i, f in enumerate(frames) if f.phase == phase]
+        if not chosen:
+            raise ValueError(f"calibration: expected labelled frames of the {phase} phase, got "
+                             f"none among {len(frames)}")
+        part, labels = maps[chosen], [frames[i] for i in chosen]
+        table = {f"layer {a} head {b}": score(part[:, a, b], labels)
+                 for a in range(maps.shape[1]) for b in range(maps.shape[2])}
+        ranking = {(a, b): (table[f"layer {a} head {b}"]["pointing"],
+                            table[f"layer {a} head {b}"]["mass"])
+                   for a in range(maps.shape[1]) for b in range(maps.shape[2])}
+        best[phase] = max(ranking, key=lambda h: ranking[h])
+        scores[phase] = {"heads": table, "controls": controls(part, labels)}
+    return HeadProfile(fingerprint(model), best["approach"], best["carry"], scores=scores)

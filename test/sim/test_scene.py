@@ -1,0 +1,77 @@
+"""Scenes are pure functions of suite and seed, and what moves moves exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from safety_filter.sim.catalogue import (
+    CLASS_NAMES,
+    GRASPABLE,
+    HELD_OUT_COMBINATIONS,
+    SHAPES,
+    TRAIN_TEMPLATES,
+    instruction_text,
+)
+from safety_filter.sim.paths import KINDS, Path
+from safety_filter.sim.scene import SUITES, generate
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_equal_seeds_give_equal_scenes(suite: str) -> None:
+    assert generate(7, suite) == generate(7, suite)
+    assert generate(7, suite) != generate(8, suite)
+
+
+def test_unknown_suite_lists_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match=r"free.*demo.*got 'nonsense'"):
+        generate(0, "nonsense")
+
+
+def test_a_scene_has_three_to_eight_things_a_task_and_room_for_the_fingers() -> None:
+    for seed in range(60):
+        scene = generate(seed, "demo")
+        still = [s for s in scene.specs if s.path is None]
+        assert 3 <= len(still) <= 6
+        assert scene.target_spec.shape.graspable and scene.destination_spec.role == "destination"
+        assert scene.target_spec.name in scene.instruction
+        for i, a in enumerate(still):
+            for b in still[:i]:
+                gap = np.hypot(*np.subtract(a.position, b.position)[:2])
+                assert gap > a.shape.radius + b.shape.radius
+
+
+def test_held_out_combinations_only_on_request() -> None:
+    def combinations(held_out: bool) -> set[tuple[str, str]]:
+        specs = [generate(s, held_out=held_out).target_spec for s in range(80)]
+        return {(s.name.split()[0], s.shape.name) for s in specs}
+
+    assert combinations(True) <= HELD_OUT_COMBINATIONS
+    assert not combinations(False) & HELD_OUT_COMBINATIONS
+
+
+def test_the_catalogue_names_at_least_twelve_distinct_objects() -> None:
+    assert len(GRASPABLE) * 6 + 3 >= 12
+    assert {s for s, v in SHAPES.items() if not v.known}.isdisjoint(CLASS_NAMES)
+    assert instruction_text(TRAIN_TEMPLATES[0], "red cube", "bin") == "put the red cube in the bin"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_path_velocity_is_the_derivative_of_its_position(kind: str) -> None:
+    path = Path(kind, (0.3, -0.2, 0.1), (0.6, 0.2, 0.1), 0.2, delay=0.5, rest=0.7)
+    h, kinks = 1e-6, 0
+    for t in np.linspace(0.0, 8.0, 801):
+        before, after = path.state(t - h)[0], path.state(t + h)[0]
+        measured = (after - before) / (2 * h)
+        if np.linalg.norm(measured - path.state(t)[1]) > 1e-5:
+            kinks += 1
+    assert kinks <= 4  # where a straight path starts, rests, goes on and ends
+    speeds = [np.linalg.norm(path.state(t)[1]) for t in np.linspace(0, 8, 801)]
+    assert max(speeds) == pytest.approx(0.2, rel=0.01)
+
+
+def test_path_rejects_what_it_cannot_follow() -> None:
+    with pytest.raises(ValueError, match="path kind"):
+        Path("zigzag", (0, 0, 0), (1, 0, 0), 0.1)
+    with pytest.raises(ValueError, match="speed"):
+        Path("arc", (0, 0, 0), (1, 0, 0), 0.0)

@@ -1,0 +1,138 @@
+"""Policy, tap and profile: what they refuse, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from safety_filter.vla.modeling import VlaConfig, VlaModel
+from safety_filter.vla.policy import Policy, PolicyError
+from safety_filter.vla.profile import HeadProfile, ProfileError, fingerprint
+from safety_filter.vla.tap import AttentionTap
+from safety_filter.vla.train import TrainPlan, save
+from safety_filter.vla.words import build_tokenizer
+
+RNG = np.random.default_rng(0)
+SCENE = RNG.integers(0, 255, (256, 256, 3), np.uint8)
+WRIST = RNG.integers(0, 255, (64, 64, 3), np.uint8)
+PROPRIO = np.array([0.45, 0, 0.3, 1, 0, 0, 0, -1, 0, 0, 0, -1, 0.08], np.float32)
+TASK = "put the red cube on the plate"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("policy")
+    save(VlaModel(VlaConfig(vocab_size=len(build_tokenizer()))), folder, TrainPlan())
+    HeadProfile(fingerprint(folder), (1, 2), (2, 3)).save(folder / "profile.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def policy(folder: Path) -> Policy:
+    return Policy.load(folder, folder / "profile.yaml")
+
+
+def test_the_tap_does_not_change_an_action_by_one_bit(folder: Path, policy: Policy) -> None:
+    bare = Policy.load(folder)
+    for seed in range(5):
+        picture = np.random.default_rng(seed).integers(0, 255, (128, 128, 3), np.uint8)
+        with_tap = policy.act(picture, WRIST, PROPRIO, TASK, 0.0)
+        without = bare.act(picture, WRIST, PROPRIO, TASK, 0.0)
+        assert with_tap.twists.tobytes() == without.twists.tobytes()
+        assert with_tap.attention is not None and without.attention is None
+
+
+def test_a_detached_tap_leaves_no_hook(folder: Path) -> None:
+    model = Policy.load(folder).model
+    with AttentionTap(model, [(0, 0)]):
+        assert any(m._forward_hooks for m in model.modules())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_the_map_is_the_attention_of_the_action_token(policy: Policy) -> None:
+    out = policy.act(SCENE, WRIST, PROPRIO, TASK, 3.25)
+    assert out.attention is not None and out.attention.shape == (16, 16)
+    assert out.attention.sum() == pytest.approx(1.0, abs=1e-4) and out.stamp == 3.25
+    with AttentionTap(policy.model, [(1, 2)]) as tap:
+        policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+        np.testing.assert_array_equal(tap.maps()[0, 0], out.attention)
+
+
+def test_the_tap_refuses_heads_the_model_does_not_have(policy: Policy) -> None:
+    with pytest.raises(ValueError, match="layer below 3 and a head below 4, got layer 7"):
+        AttentionTap(policy.model, [(7, 0)])
+    tap = AttentionTap(policy.model, [(0, 0)])
+    with pytest.raises(RuntimeError, match="has not run"):
+        tap.maps()
+
+
+def test_a_profile_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    HeadProfile("0123456789abcdef", (0, 0), (0, 0)).save(path)
+    with pytest.raises(ProfileError, match="heads do not transfer"):
+        Policy.load(folder, path)
+    path.write_text("approach: [1")
+    with pytest.raises(ProfileError, match="calibrate"):
+        Policy.load(folder, path)
+    path.write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(ProfileError):
+        Policy.load(folder, path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn", "config", "text"])
+def test_damaged_weights_are_a_clear_error(folder: Path, tmp_path: Path, damage: str) -> None:
+    broken = tmp_path / damage
+    shutil.copytree(folder, broken)
+    weights = broken / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "torn":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "text":
+        weights.write_text("version https://git-lfs.github.com/spec/v1")
+    else:
+        (broken / "config.json").write_text("{")
+    with pytest.raises(PolicyError, match="policy: "):
+        Policy.load(broken)
+
+
+@pytest.mark.parametrize(("scene", "match"), [
+    (np.zeros((240, 320, 3), np.uint8), "square"),
+    (np.zeros((256, 256), np.uint8), "scene picture"),
+    (np.zeros((256, 256, 3), np.float32), "uint8"),
+    (np.zeros((64, 64, 3), np.uint8), "H >= 128"),
+])
+def test_a_picture_of_another_kind_is_a_clear_error(
+        policy: Policy, scene: np.ndarray, match: str) -> None:
+    with pytest.raises(PolicyError, match=match):
+        policy.act(scene, WRIST, PROPRIO, TASK, 0.0)
+
+
+@pytest.mark.parametrize(("instruction", "match"), [
+    ("put the red mug on the plate", "unknown words \\['mug'\\]"),
+    ("", "no object"),
+    ("pick up the red cube", "no place"),
+    ("put it on the plate", "no object"),
+    (" ".join(["put the red cube on the plate"] * 5), "at most"),
+])
+def test_an_instruction_that_names_nothing_is_a_clear_error(
+        policy: Policy, instruction: str, match: str) -> None:
+    with pytest.raises(PolicyError, match=match):
+        policy.act(SCENE, WRIST, PROPRIO, instruction, 0.0)
+
+
+def test_proprioception_that_is_not_finite_is_refused(policy: Policy) -> None:
+    with pytest.raises(PolicyError, match="13 finite numbers"):
+        policy.act(SCENE, WRIST, PROPRIO * np.nan, TASK, 0.0)
+
+
+def test_equal_inputs_give_equal_chunks(policy: Policy) -> None:
+    a = policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+    b = policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+    assert a.twists.tobytes() == b.twists.tobytes()
+    assert a.twists.shape == (8, 6) and a.openings.shape == (8,)

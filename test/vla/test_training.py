@@ -1,0 +1,91 @@
+"""The recipe: labels, resuming, and that it learns at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from safety_filter.vla import train
+from safety_filter.vla.dataset import RECORD, collect, draw_task, task_state
+from safety_filter.vla.modeling import VlaModel
+from safety_filter.vla.train import Pictures, TrainPlan, fit, loss
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert collect(folder, range(900, 904)) > 40
+    return folder
+
+
+def test_a_finished_shard_is_not_collected_again(data: Path) -> None:
+    before = (data / "shard_0000900/rows.npy").stat().st_mtime_ns
+    assert collect(data, range(900, 904)) > 40
+    assert (data / "shard_0000900/rows.npy").stat().st_mtime_ns == before
+
+
+def test_tasks_name_what_is_there_unless_they_say_so(data: Path) -> None:
+    rows = np.load(data / "shard_0000900/rows.npy")
+    assert rows.dtype == RECORD
+    rng = np.random.default_rng(0)
+    absent = 0
+    for row in rows:
+        for _ in range(10):
+            task = draw_task(row, rng)
+            state = task_state(row, task.target, task.destination)
+            assert np.all(np.isfinite(state.target)) and state.destination[2] < 0.1
+            absent += not task.present
+    assert 0.02 < absent / (10 * len(rows)) < 0.2
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_weights(
+        data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    plan = TrainPlan(pictures=2)
+    whole = fit([data], tmp_path / "whole", plan, 6, 1e-3, None, checkpoint_every=3)
+    real, calls = train.loss, 0
+
+    def failing(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "loss", failing)
+    with pytest.raises(KeyboardInterrupt):
+        fit([data], tmp_path / "torn", plan, 6, 1e-3, None, checkpoint_every=3)
+    monkeypatch.setattr(train, "loss", real)
+    resumed = fit([data], tmp_path / "torn", plan, 6, 1e-3, None, checkpoint_every=3)
+    a, b = VlaModel.from_pretrained(whole), VlaModel.from_pretrained(resumed)
+    for left, right in zip(a.parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_the_loss_falls_on_a_handful_of_pictures(data: Path) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    from safety_filter.vla.modeling import VlaConfig
+    from safety_filter.vla.words import build_tokenizer
+
+    model = VlaModel(VlaConfig(vocab_size=len(build_tokenizer()))).train()
+    batch = Pictures([data], model.config).batch(4, np.random.default_rng(0))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(30):
+        total, _ = loss(model, batch)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_no_data_says_how_to_get_some(tmp_path: Path) -> None:
+    from safety_filter.vla.modeling import VlaConfig
+
+    with pytest.raises(FileNotFoundError, match="safety-filter train vla"):
+        Pictures([tmp_path], VlaConfig())
