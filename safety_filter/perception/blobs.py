@@ -1,0 +1,245 @@
+"""From masks and depth to blobs: the visible surface points of each thing in the picture.
+
+Depth has the sharp edges that a detector's masks lack, so masks only name surfaces: inside a mask
+the depth is trimmed, beyond its edge it may grow along an unbroken surface by a few pixels. What
+stands above the table and belongs neither to the robot nor to a detection forms class-agnostic
+clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from safety_filter.perception.detector import Detection
+
+F32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+UNKNOWN_CLASS = 0xFFFF
+"""class_id of a cluster that no detection explains."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Visible pixels of one thing: mask (H, W), `rows`, `cols` (n,), points (n, 3) in `base`."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    points: F32
+    class_id: int
+    score: float
+    hidden: Mask  # (n,) pixels at an edge where something nearer, or the picture's end, begins
+    ground: float = -1.0  # height of what it stands on, m, if it stands
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def surfaces(depth: F32, allowed: Mask, step: float) -> Labels:
+    """Label pixels (H, W) joined by depth steps below `step`, m; -1 where not `allowed`."""
+    height, width = depth.shape
+    parent = np.full(height * width, -1, np.int32)
+    for v in range(height):
+        for u in range(width):
+            if not allowed[v, u]:
+                continue
+            i = v * width + u
+            parent[i] = i
+            for k in range(4):
+                dv = 0 if k == 0 else -1
+                du = -1 if k in (0, 1) else (0 if k == 2 else 1)
+                a, b = v + dv, u + du
+                if a < 0 or b < 0 or b >= width or not allowed[a, b]:
+                    continue
+                if abs(depth[v, u] - depth[a, b]) >= step:
+                    continue
+                x, y = i, a * width + b
+                while parent[x] != x:
+                    parent[x] = parent[parent[x]]
+                    x = parent[x]
+                while parent[y] != y:
+                    parent[y] = parent[parent[y]]
+                    y = parent[y]
+                if x != y:
+                    if x < y:
+                        parent[y] = x
+                    else:
+                        parent[x] = y
+    out = np.full((height, width), -1, np.int32)
+    count = 0
+    for i in range(height * width):
+        if parent[i] < 0:
+            continue
+        x = i
+        while parent[x] != x:
+            x = parent[x]
+        v, u = i // width, i % width
+        if x == i:
+            out[v, u] = count
+            count += 1
+        else:
+            out[v, u] = out[x // width, x % width]
+    return out
+
+
+def trim(depth: F32, mads: float, floor: float) -> Mask:
+    """Return which of depths (n,) lie within `mads` deviations, or `floor` m, of the median."""
+    median = np.median(depth)
+    deviation = np.abs(depth - median)
+    return np.asarray(deviation <= max(floor, mads * 1.4826 * float(np.median(deviation))))
+
+
+def hidden_edges(depth: F32, rows: NDArray[np.intp], cols: NDArray[np.intp], robot: Mask,
+                 step: float, reach: int = 2) -> Mask:
+    """Return which pixels (n,) lie at an edge behind something else.
+
+    That is: within `reach` pixels, outside the blob, there is a surface nearer by `step`, m, or
+    the robot at no greater depth, or the picture ends.
+    """
+    height, width = depth.shape
+    own = depth[rows, cols]
+    inside = np.zeros(depth.shape, np.bool_)
+    inside[rows, cols] = True
+    found = ((rows < reach) | (cols < reach) | (rows >= height - reach) | (cols >= width - reach))
+    for dv, du in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
+        v = np.clip(rows + dv, 0, height - 1)
+        u = np.clip(cols + du, 0, width - 1)
+        other = depth[v, u]
+        nearer = (other < own - step) | (robot[v, u] & (other < own + step))
+        found |= (other > 0) & nearer & ~inside[v, u]
+    return np.asarray(found)
+
+
+def _largest(pixels: Mask, labels: Labels) -> Mask:
+    """Pixels of `pixels` on the surfaces of `labels` that make up at least a quarter of them."""
+    inside = labels[pixels]
+    inside = inside[inside >= 0]
+    if not inside.size:
+        return np.zeros_like(pixels)
+    ids, counts = np.unique(inside, return_counts=True)
+    big = ids[counts >= max(1, 0.25 * counts.max())]
+    return pixels & np.isin(labels, big)
+
+
+def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
+             labels: Labels, robot: Mask, flat: Sequence[bool], table_z: float, grow_px: int,
+             mads: float, floor: float, min_pixels: int, step: float,
+             ) -> tuple[list[Blob], NDArray[np.int16]]:
+    """Return a blob for each usable detection, and the owner (H, W) of each pixel, -1 for none.
+
+    `above`: pixels above the table that are not the robot; `valid`: pixels with depth that are not
+    the robot; `labels`: `surfaces` of `above`; `flat`: whether a detection lies on the table, so
+    that its pixels need not be above it. An owner is the index of the detection.
+    """
+    owner = np.full(depth.shape, -1, np.int16)
+    # Painted with the big first, so that what lies on a plate keeps its own pixels.
+    order = sorted(range(len(detections)), key=lambda i: -int(detections[i].mask.sum()))
+    for i in order:
+        owner[detections[i].mask] = i
+    if grow_px:
+        kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
+        for i in order:
+            if flat[i]:
+                continue
+            core = (owner == i) & above
+            grown = cv2.dilate(core.astype(np.uint8), kernel) > 0
+            take = grown & above & (owner != i)
+            foreign = owner[take]
+            free = (foreign < 0) | np.asarray([flat[j] for j in foreign], bool)
+            take[take] = free
+            joined = np.unique(labels[core]) if core.any() else np.zeros(0, np.int32)
+            take &= np.isin(labels, joined[joined >= 0])
+            owner[take] = i
+    blobs = []
+    for i, detection in enumerate(detections):
+        pixels = (owner == i) & (valid if flat[i] else above)
+        ground = table_z
+        if not flat[i]:
+            pixels = _largest(pixels, labels)
+            ground = _ground(pixels, owner, flat, points, table_z)
+            if ground > table_z:
+                pixels &= points[..., 2] > ground + 0.005
+        rows, cols = np.nonzero(pixels)
+        if rows.size < min_pixels:
+            continue
+        kept = trim(depth[rows, cols], mads, 10.0 if flat[i] else floor)
+        rows, cols = rows[kept], cols[kept]
+        if rows.size >= min_pixels:
+            blobs.append(Blob(rows, cols, points[rows, cols], detection.class_id, detection.score,
+                              hidden_edges(depth, rows, cols, robot, step), ground))
+    return blobs, owner
+
+
+def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], points: F32,
+            table_z: float) -> float:
+    """Height of what a thing stands on: the table, or a support that shows round its foot."""
+    rows, cols = np.nonzero(pixels)
+    if not rows.size or not any(flat):
+        return table_z
+    r0, r1 = max(rows.min() - 3, 0), min(rows.max() + 4, pixels.shape[0])
+    c0, c1 = max(cols.min() - 3, 0), min(cols.max() + 4, pixels.shape[1])
+    window = pixels[r0:r1, c0:c1].astype(np.uint8)
+    ring = (cv2.dilate(window, np.ones((7, 7), np.uint8)) > 0) & (window == 0)
+    ring[: max(0, int(0.5 * (r1 - r0)))] = False
+    who = owner[r0:r1, c0:c1][ring]
+    on = np.asarray([*flat, False], bool)[who]  # who == -1 takes the last entry
+    if on.mean() < 0.3 if on.size else True:
+        return table_z
+    height = points[r0:r1, c0:c1, 2][ring][on]
+    return max(table_z, float(np.quantile(height, 0.3)))
+
+
+def unexplained(above: Mask, owner: NDArray[np.int16], flat: Sequence[bool],
+                grow_px: int) -> Mask:
+    """Return the pixels above the table (H, W) that belong to no detection.
+
+    The edge of a mask is uncertain, so a rim of `grow_px` round it counts as explained.
+    """
+    free = above & (owner < 0)
+    if len(flat) and grow_px:
+        kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
+        free &= cv2.dilate((owner >= 0).astype(np.uint8), kernel) == 0
+    return np.asarray(free)
+
+
+def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, join: float,
+             min_pixels: int, step: float, size_max: float) -> list[Blob]:
+    """Return class-agnostic blobs of the pixels `free` (H, W) that nothing explains.
+
+    Points are put into voxels of edge `join`, m, and touching voxels joined; what is longer than
+    2 `size_max`, m, is halved until it is not. A line one pixel wide along the robot's silhouette
+    is an error of calibration, not an object, and is left out.
+    """
+    edge = cv2.dilate(robot.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    solid = cv2.morphologyEx(free.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    rows, cols = np.nonzero(free & (solid | ~edge))
+    if rows.size < min_pixels:
+        return []
+    cloud = points[rows, cols]
+    voxel = np.floor((cloud - cloud.min(axis=0)) / max(join, 1e-3)).astype(np.intp)
+    grid = np.zeros(voxel.max(axis=0) + 1, np.bool_)
+    grid[tuple(voxel.T)] = True
+    labelled, count = ndimage.label(grid, np.ones((3, 3, 3)))
+    member = labelled[tuple(voxel.T)]
+    todo = [np.flatnonzero(member == i) for i in range(1, count + 1)]
+    blobs = []
+    while todo:
+        pick = todo.pop()
+        if pick.size < min_pixels or not solid[rows[pick], cols[pick]].any():
+            continue
+        extent = np.ptp(cloud[pick], axis=0)
+        if extent.max() > 2 * size_max:
+            axis = int(np.argmax(extent))
+            upper = cloud[pick, axis] > np.median(cloud[pick, axis])
+            if upper.any() and not upper.all():
+                todo += [pick[upper], pick[~upper]]
+                continue
+        r, c = rows[pick], cols[pick]
+        blobs.append(Blob(r, c, points[r, c], UNKNOWN_CLASS, 0.5,
+                          hidden_edges(depth, r, c, robot, step), table_z))
+    return blobs

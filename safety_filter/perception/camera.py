@@ -1,0 +1,57 @@
+"""Pinhole geometry: pixels, rays and points. Optical frame: x right, y down, z forward."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@lru_cache(maxsize=4)
+def _rays(fx: float, fy: float, cx: float, cy: float, height: int, width: int) -> F32:
+    u, v = np.meshgrid(np.arange(width), np.arange(height))
+    rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones_like(u, float)], axis=-1)
+    return rays.astype(np.float32)
+
+
+def back_project(depth: F32, k: F64, t_base_cam: F64) -> F32:
+    """Return points (H, W, 3) in `base`, m, of a depth image (H, W) along the optical axis, m."""
+    height, width = depth.shape
+    rays = _rays(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), height, width)
+    rotated = rays.reshape(-1, 3) @ t_base_cam[:3, :3].T.astype(np.float32)
+    points = rotated * depth.reshape(-1, 1) + t_base_cam[:3, 3].astype(np.float32)
+    return points.reshape(height, width, 3)
+
+
+def project(points: F64, k: F64, t_base_cam: F64) -> tuple[F64, F64]:
+    """Return pixels (n, 2) as (u, v) and depths (n,) m of points (n, 3) in `base`."""
+    p = (np.asarray(points, float) - t_base_cam[:3, 3]) @ t_base_cam[:3, :3]
+    z = p[:, 2]
+    safe = np.where(np.abs(z) < 1e-9, 1e-9, z)
+    uv = np.stack([k[0, 0] * p[:, 0] / safe + k[0, 2], k[1, 1] * p[:, 1] / safe + k[1, 2]], 1)
+    return uv, z
+
+
+def check_frame(rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64) -> None:
+    """Reject what is not a registered RGB-D frame.
+
+    Raises:
+        ValueError: names the field, what was expected and what came.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f'rgb: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}')
+    if depth.shape != rgb.shape[:2]:
+        raise ValueError(f'depth: expected the size of rgb {rgb.shape[:2]}, got {depth.shape}')
+    if depth.dtype.kind != 'f':
+        raise ValueError(f'depth: expected floats in metres, got {depth.dtype}')
+    if k.shape != (3, 3) or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+        raise ValueError(f'K: expected a finite 3 x 3 matrix with positive focal lengths, got {k}')
+    if t_base_cam.shape != (4, 4) or not np.isfinite(t_base_cam).all():
+        raise ValueError(f'T_base_cam: expected a finite 4 x 4 transform, got {t_base_cam}')
+    rotation = t_base_cam[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
+        raise ValueError('T_base_cam: expected a rotation in its upper left 3 x 3')

@@ -1,0 +1,69 @@
+"""Constant-velocity Kalman filters in 3-D, one a track, with a second gear for manoeuvres.
+
+State (6,): position, velocity in `base`. Process noise is white acceleration (Bar-Shalom, Li,
+Kirubarajan, Estimation with Applications to Tracking and Navigation, 6.2.2, discretised
+continuous model).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+_I3 = np.eye(3)
+_I6 = np.eye(6)
+
+
+def transition(dt: float) -> F64:
+    """State transition (6, 6) over `dt` s."""
+    f = np.eye(6)
+    f[:3, 3:] = dt * _I3
+    return f
+
+
+def process_noise(dt: float, accel: float) -> F64:
+    """Covariance (6, 6) that an acceleration of sigma `accel` m/s^2, held over dt, adds."""
+    q = np.zeros((6, 6))
+    q[:3, :3] = dt**4 / 4 * _I3
+    q[:3, 3:] = q[3:, :3] = dt**3 / 2 * _I3
+    q[3:, 3:] = dt**2 * _I3
+    return q * accel**2
+
+
+@dataclass
+class State:
+    """Mean x (6,) and covariance p (6, 6)."""
+
+    x: F64
+    p: F64
+
+    @classmethod
+    def at(cls, position: F64, covariance: F64, speed: float) -> State:
+        """A thing first seen at `position` (3,), at rest give or take `speed` m/s."""
+        p = np.zeros((6, 6))
+        p[:3, :3] = covariance
+        p[3:, 3:] = speed**2 * _I3
+        return cls(np.concatenate([position, np.zeros(3)]), p)
+
+    def predicted(self, dt: float, accel: float) -> State:
+        """The state `dt` s later."""
+        f = transition(dt)
+        return State(f @ self.x, f @ self.p @ f.T + process_noise(dt, accel))
+
+    def distance(self, z: F64, r: F64) -> float:
+        """Squared Mahalanobis distance of a position z (3,) with covariance r (3, 3)."""
+        e = z - self.x[:3]
+        return float(e @ np.linalg.solve(self.p[:3, :3] + r, e))
+
+    def updated(self, z: F64, r: F64) -> State:
+        """The state after seeing position z (3,) with covariance r (3, 3); Joseph form."""
+        s = self.p[:3, :3] + r
+        gain = np.linalg.solve(s, self.p[:3, :]).T
+        x = self.x + gain @ (z - self.x[:3])
+        a = _I6.copy()
+        a[:, :3] -= gain
+        p = a @ self.p @ a.T + gain @ r @ gain.T
+        return State(x, (p + p.T) / 2)

@@ -1,0 +1,125 @@
+"""Parameters of perception, declared once (see core/params.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safety_filter.core.params import ParamTable, param
+
+
+@dataclass(frozen=True)
+class PerceptionParams:
+    """Everything `Perception` may be told; lengths in m, times in s, frames are `base`."""
+
+    # detector
+    score_min: float = param(0.35, '-', 0.01, 0.99, 'lowest score of a detection', True)
+    mask_grow_px: int = param(3, 'px', 0, 12, 'how far depth may extend a mask beyond its edge')
+    # scene
+    table_z: float = param(0.0, 'm', -2.0, 2.0, 'height of the table plane in `base`')
+    min_height: float = param(0.006, 'm', 0.001, 0.1, 'depth lower than this is the table')
+    workspace_min: tuple[float, ...] = param(
+        (-0.2, -0.9, -0.05), 'm', -5.0, 5.0, 'lower corner of the space watched')
+    workspace_max: tuple[float, ...] = param(
+        (1.1, 0.9, 1.2), 'm', -5.0, 5.0, 'upper corner of the space watched')
+    depth_min: float = param(0.1, 'm', 0.01, 5.0, 'depth nearer than this is invalid')
+    depth_max: float = param(3.0, 'm', 0.2, 20.0, 'depth farther than this is invalid')
+    # robot mask
+    robot_tolerance: float = param(
+        0.015, 'm', 0.001, 0.1, 'depth within this of the modelled robot is the robot')
+    robot_grow_px: int = param(2, 'px', 0, 8, 'dilation of the robot silhouette')
+    # blobs
+    depth_step: float = param(
+        0.012, 'm', 0.003, 0.2, 'larger depth steps between pixels separate surfaces')
+    trim_mad: float = param(4.0, '-', 1.5, 20.0, 'outliers: median absolute deviations kept')
+    trim_floor: float = param(0.06, 'm', 0.005, 0.5, 'outliers: deviation that is always kept')
+    min_pixels: int = param(8, 'px', 1, 500, 'smallest detection used')
+    cluster_min_pixels: int = param(14, 'px', 3, 500, 'smallest unexplained cluster used')
+    cluster_join: float = param(0.025, 'm', 0.0, 0.2, 'voxel gap that joins unexplained depth')
+    # shape
+    size_min: float = param(0.008, 'm', 0.001, 0.1, 'smallest half extent')
+    size_max: float = param(0.35, 'm', 0.05, 2.0, 'largest half extent of one track')
+    cover: float = param(
+        1.0, '-', 0.0, 1.0, 'ellipsoid: 0 inscribed in the box of the object, 1 encloses it')
+    support_classes: tuple[str, ...] = param(
+        ('plate', 'tray', 'bin', 'zone'), '-', None, None,
+        'classes that things rest on or are placed into')
+    open_classes: tuple[str, ...] = param(
+        ('tray', 'bin'), '-', None, None, 'support classes with walls round an open middle')
+    wall_thickness: float = param(0.008, 'm', 0.001, 0.05, 'thickness of the walls of those')
+    wall_piece: float = param(0.09, 'm', 0.02, 1.0, 'walls are cut into pieces no longer')
+    # tracker
+    position_noise: float = param(0.002, 'm', 1e-4, 0.1, 'sigma of a clean centre')
+    occluded_noise: float = param(0.012, 'm', 1e-3, 0.2, 'sigma along an axis with a hidden side')
+    accel_quiet: float = param(0.15, 'm/s^2', 1e-3, 10.0, 'process noise of steady motion')
+    accel_turn: float = param(4.0, 'm/s^2', 0.05, 50.0, 'process noise after a surprise')
+    surprise: float = param(9.0, '-', 3.0, 50.0, 'innovation (chi^2, 3 dof) that is a surprise')
+    initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
+    gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')
+    gate_distance: float = param(0.12, 'm', 0.01, 1.0, 'association gate: never farther')
+    confirm_hits: int = param(2, '-', 1, 10, 'sightings before a track is published')
+    drop_visible: float = param(
+        0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view is dropped after')
+    drop_hidden: float = param(
+        4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after')
+    refind: float = param(2.0, 's', 0.0, 60.0, 'a dropped track may take its id back within')
+    # roles
+    attention_age: float = param(0.6, 's', 0.05, 5.0, 'older attention selects nothing', True)
+    attention_window: float = param(0.7, 's', 0.05, 5.0, 'window of the target score', True)
+    target_gap: float = param(1.4, '-', 1.0, 10.0, 'the best score leads the second by', True)
+    target_floor: float = param(
+        2.0, '-', 0.5, 50.0, 'the best score exceeds uniform attention by', True)
+    hold_factor: float = param(
+        0.7, '-', 0.1, 1.0, 'a selected target stays while its lead exceeds gap times this', True)
+    switch_time: float = param(0.2, 's', 0.0, 5.0, 'a new target must lead for', True)
+    lost_time: float = param(0.4, 's', 0.0, 5.0, 'a target whose lead is gone ends after', True)
+    hidden_fraction: float = param(
+        0.33, '-', 0.05, 0.95, 'a candidate less visible than this is hidden', True)
+    held_opening: float = param(
+        0.074, 'm', 0.001, 0.2, 'gripper opening below which something may be held')
+    held_distance: float = param(
+        0.05, 'm', 0.01, 0.2, 'an object held is no farther from the tool frame')
+    held_slip: float = param(0.02, 'm', 0.002, 0.1, 'motion against the tool that ends holding')
+
+
+def _ordered(p: PerceptionParams) -> str | None:
+    for axis, lo, hi in zip('xyz', p.workspace_min, p.workspace_max, strict=True):
+        if not lo < hi:
+            return f'workspace_min/max: expected min < max along {axis}, got {lo} and {hi}'
+    return None
+
+
+def _three(p: PerceptionParams) -> str | None:
+    if len(p.workspace_min) != 3 or len(p.workspace_max) != 3:
+        return (f'workspace_min/max: expected 3 numbers each, got {len(p.workspace_min)}'
+                f' and {len(p.workspace_max)}')
+    return None
+
+
+def _depths(p: PerceptionParams) -> str | None:
+    if not p.depth_min < p.depth_max:
+        return f'depth_min/max: expected min < max, got {p.depth_min} and {p.depth_max}'
+    return None
+
+
+def _accelerations(p: PerceptionParams) -> str | None:
+    if p.accel_quiet > p.accel_turn:
+        return f'accel_quiet: expected <= accel_turn {p.accel_turn}, got {p.accel_quiet}'
+    return None
+
+
+def _drops(p: PerceptionParams) -> str | None:
+    if p.drop_visible > p.drop_hidden:
+        return f'drop_visible: expected <= drop_hidden {p.drop_hidden}, got {p.drop_visible}'
+    return None
+
+
+def _open(p: PerceptionParams) -> str | None:
+    extra = set(p.open_classes) - set(p.support_classes)
+    return f'open_classes: {sorted(extra)} are not among support_classes' if extra else None
+
+
+def _first(p: PerceptionParams) -> str | None:
+    return _three(p) or _ordered(p)
+
+
+TABLE = ParamTable.of(PerceptionParams, (_first, _depths, _accelerations, _drops, _open))

@@ -1,0 +1,295 @@
+"""`Perception.update`: one RGB-D picture in, the tracks array of the wire format out.
+
+Masks -> robot pixels out -> blobs of depth -> completed shapes -> tracks -> roles. Everything is
+in `base`; time is the stamp of the picture and never read from a clock (`timings` are the only use
+of one, and nothing depends on them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safety_filter.core.wire import Role, Tracks, empty_tracks
+from safety_filter.perception import blobs as bl
+from safety_filter.perception.camera import back_project, check_frame, project
+from safety_filter.perception.detector import Detection
+from safety_filter.perception.params import PerceptionParams
+from safety_filter.perception.roles import Grip, HoldDetector, role_of
+from safety_filter.perception.shape import (
+    BOX,
+    Known,
+    Measurement,
+    ShapeRules,
+    enclosing,
+    measure,
+    view_axes,
+    walls,
+)
+from safety_filter.perception.targets import (
+    AttentionMap,
+    Candidate,
+    Selection,
+    TargetSelector,
+)
+from safety_filter.perception.tracker import Track, Tracker
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+WALL_ID = 1 << 24
+"""Wall piece k of track i has the id i + k * WALL_ID, k = 1, 2, ..."""
+
+
+class DetectorLike(Protocol):
+    """What the pipeline needs of a detector."""
+
+    names: list[str]
+
+    def detect(self, rgb: NDArray[np.uint8], score_min: float) -> list[Detection]:
+        """Objects in a picture (H, W, 3)."""
+
+
+class RobotViewLike(Protocol):
+    """What the pipeline needs of a drawn robot: mask (H, W) and the tool's pose (4, 4)."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def t_base_tool(self) -> F64: ...
+
+
+class RobotMaskLike(Protocol):
+    """What the pipeline needs of the robot's geometry."""
+
+    def view(self, depth: F32, q: F64, opening: float, k: F64,
+             t_base_cam: F64) -> RobotViewLike:
+        """Which pixels of `depth` show the robot."""
+
+
+@dataclass(frozen=True)
+class PerceptionResult:
+    """What one picture gave.
+
+    tracks: OBSTACLE_DTYPE; owner (H, W) track id of each pixel, 0 for none; robot (H, W) mask;
+    names: class id -> name; timings in ms.
+    """
+
+    stamp: float
+    tracks: Tracks
+    detections: list[Detection]
+    owner: NDArray[np.int32]
+    robot: NDArray[np.bool_]
+    selection: Selection
+    held: int | None
+    attention_fault: str | None
+    names: dict[int, str]
+    timings: dict[str, float]
+
+
+class Perception:
+    """Holds the tracker, the target selection and the grip across pictures."""
+
+    def __init__(self, params: PerceptionParams, detector: DetectorLike,
+                 robot_mask: RobotMaskLike) -> None:
+        self._params = params
+        self.detector = detector
+        self.robot_mask = robot_mask
+        names = list(detector.names)
+        self.names = {**dict(enumerate(names)), bl.UNKNOWN_CLASS: "unknown"}
+        self.supports = frozenset(
+            i for i, n in enumerate(names) if n in params.support_classes)
+        self.open_supports = frozenset(
+            i for i, n in enumerate(names) if n in params.open_classes)
+        self.rules = ShapeRules(params.min_height, params.size_min,
+                                params.size_max, params.position_noise, params.occluded_noise)
+        self.reset()
+
+    @property
+    def params(self) -> PerceptionParams:
+        """The parameters in force; setting them changes those that may change while running."""
+        return self._params
+
+    @params.setter
+    def params(self, params: PerceptionParams) -> None:
+        self._params = params
+        self.selector.params = params
+        self.tracker.params = params
+        self.holding.params = params
+
+    def reset(self) -> None:
+        """Forget everything, as after a jump of the clock or in a new scene."""
+        self.tracker = Tracker(self.params, self.supports)
+        self.selector = TargetSelector(self.params)
+        self.holding = HoldDetector(self.params, self.supports)
+        self._tool: tuple[float, F64] | None = None
+
+    def new_instruction(self) -> None:
+        """Forget the target, not the tracks."""
+        self.selector.reset()
+
+    def update(self, stamp: float, rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64,
+               q: F64, opening: float, attention: AttentionMap | None = None,
+               ) -> PerceptionResult:
+        """Process one picture.
+
+        Args:
+            stamp: acquisition time, s; not before the last one.
+            rgb: (H, W, 3) uint8. depth: (H, W) m along the optical axis, 0 or NaN for none.
+            k: (3, 3) px. t_base_cam: (4, 4) pose of the optical frame.
+            q: arm joints at `stamp`, rad. opening: of the gripper, m.
+            attention: a new map, if one came since the last picture.
+
+        Raises:
+            ValueError: inputs of the wrong kind, or a stamp before the last one.
+        """
+        start = perf_counter()
+        check_frame(rgb, depth, k, t_base_cam)
+        p = self.params
+        depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        depth = np.where((depth >= p.depth_min) & (depth <= p.depth_max), depth, np.float32(0))
+        last = self.tracker.stamp
+        dt = 0.0 if last is None else stamp - last
+        robot = self.robot_mask.view(depth, q, opening, k, t_base_cam)
+        t_robot = perf_counter()
+        detections = self.detector.detect(rgb, p.score_min)
+        t_detect = perf_counter()
+        things = self._blobs(detections, depth, k, t_base_cam, robot.mask)
+        t_blobs = perf_counter()
+        self.tracker.predict(stamp, self._tool_motion(stamp, robot.t_base_tool))
+        eye, focal = t_base_cam[:3, 3], float(k[0, 0])
+
+        def complete(blob: bl.Blob, known: Known | None) -> Measurement:
+            return measure(blob, eye, focal, self.rules, known)
+
+        def hidden(track: Track) -> bool:
+            return track.class_id in self.supports or behind(track, depth, k, t_base_cam)
+
+        self.tracker.update(things, complete, hidden, dt)
+        owner = np.zeros(depth.shape, np.int32)
+        for track in self.tracker.tracks:
+            if track.blob >= 0 and track.confirmed:
+                blob = things[track.blob]
+                owner[blob.rows, blob.cols] = track.id
+        t_track = perf_counter()
+        grip = Grip(stamp, float(opening), robot.t_base_tool)
+        held = self.holding.update(grip, self.tracker.tracks)
+        self.selector.picture(stamp, owner)
+        fault = self.selector.attend(attention) if attention is not None else None
+        selection = self.selector.select(stamp, self._candidates(held))
+        released = self.holding.released[0] if self.holding.released else None
+        tracks = self._wire(stamp, eye, selection, held, released)
+        end = perf_counter()
+        timings = {"robot": t_robot - start, "detect": t_detect - t_robot,
+                   "blobs": t_blobs - t_detect, "track": t_track - t_blobs,
+                   "roles": end - t_track, "total": end - start}
+        return PerceptionResult(stamp, tracks, detections, owner, robot.mask, selection, held,
+                                fault, self.names, {n: 1e3 * t for n, t in timings.items()})
+
+    def _blobs(self, detections: Sequence[Detection], depth: F32, k: F64, t_base_cam: F64,
+               robot: NDArray[np.bool_]) -> list[bl.Blob]:
+        """Blobs of detections first, then of what they do not explain."""
+        p = self.params
+        points = back_project(depth, k, t_base_cam)
+        low = np.asarray(p.workspace_min, np.float32)
+        high = np.asarray(p.workspace_max, np.float32)
+        valid = (depth > 0) & ~robot
+        for axis in range(3):
+            valid &= (points[..., axis] > low[axis]) & (points[..., axis] < high[axis])
+        above = valid & (points[..., 2] > p.table_z + p.min_height)
+        labels = bl.surfaces(depth, above, p.depth_step)
+        flat = [d.class_id in self.supports for d in detections]
+        things, owner = bl.detected(
+            detections, depth, points, above, valid, labels, robot, flat, p.table_z,
+            p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step)
+        free = bl.unexplained(above, owner, flat, p.mask_grow_px)
+        things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
+                              p.cluster_min_pixels, p.depth_step, p.size_max)
+        return things
+
+    def _tool_motion(self, stamp: float, tool: F64) -> tuple[F64, F64] | None:
+        """Motion (4, 4) of the tool since the last picture and its twist (6,) at base's origin."""
+        before, self._tool = self._tool, (stamp, tool)
+        if before is None or stamp <= before[0]:
+            return None
+        motion = tool @ np.linalg.inv(before[1])
+        dt = stamp - before[0]
+        r = motion[:3, :3]
+        # Small rotations: the vector part of the skew matrix is the angle.
+        angle = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
+        omega = angle / dt
+        velocity = (tool[:3, 3] - before[1][:3, 3]) / dt
+        return motion, np.concatenate([velocity - np.cross(omega, tool[:3, 3]), omega])
+
+    def _candidates(self, held: int | None) -> list[Candidate]:
+        """Tracks that may be meant: objects with an empty hand, supports with a full one."""
+        out = []
+        for t in self.tracker.tracks:
+            support = t.class_id in self.supports
+            if t.confirmed and t.id != held and support == (held is not None):
+                out.append(Candidate(t.id, t.visible < self.params.hidden_fraction))
+        return out
+
+    def _wire(self, stamp: float, eye: F64, selection: Selection, held: int | None,
+              released: int | None) -> Tracks:
+        """The tracks array; bins and trays as their wall pieces."""
+        parts: list[Tracks] = []
+        for track in self.tracker.tracks:
+            if not track.confirmed:
+                continue
+            role = role_of(track, self.supports, selection.target, held, released)
+            share = float(selection.share.get(track.id, 0.0))
+            chosen = track.id == selection.target
+            p_target = 0.5 + 0.5 * share if chosen else min(0.49, share)
+            parts.append(self._points(track, role, p_target, stamp))
+        return np.concatenate(parts) if parts else empty_tracks()
+
+    def _points(self, track: Track, role: Role, p_target: float, stamp: float) -> Tracks:
+        p = self.params
+        if track.class_id in self.open_supports:
+            pieces = walls(track.position, track.box, track.yaw, p.wall_thickness, p.wall_piece)
+            form = BOX
+        else:
+            pieces, form = [(track.position, track.box)], track.form
+        out = empty_tracks(len(pieces))
+        cov, vel = track.state.p[:3, :3], track.state.p[3:, 3:]
+        for i, (centre, half) in enumerate(pieces):
+            out["x"][i], out["y"][i], out["z"][i] = centre
+            axes = enclosing(half, p.cover, form)
+            out["sx"][i], out["sy"][i], out["sz"][i] = axes
+            out["id"][i] = track.id + (i + 1) * WALL_ID if len(pieces) > 1 else track.id
+        out["vx"], out["vy"], out["vz"] = track.velocity
+        out["qz"], out["qw"] = np.sin(track.yaw / 2), np.cos(track.yaw / 2)
+        for prefix, m in (("p", cov), ("w", vel)):
+            for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
+                out[f"{prefix}{'xyz'[a]}{'xyz'[b]}"] = m[a, b]
+        out["age"] = max(0.0, stamp - track.last_seen)
+        out["score"] = track.score
+        out["p_target"] = p_target
+        out["class_id"] = track.class_id
+        out["role"] = int(role)
+        return out
+
+
+def behind(track: Track, depth: F32, k: F64, t_base_cam: F64) -> bool:
+    """Whether the place of a track lies behind something nearer, or outside the picture.
+
+    Sampled over the upper part of its silhouette; pixels without depth count as hidden. Where its
+    own surface would show, or what is behind it, the track is not there.
+    """
+    axes = view_axes(track.position[None], t_base_cam[:3, 3])
+    u, w = np.meshgrid(np.linspace(-0.8, 0.8, 5), np.linspace(-0.4, 0.8, 5))
+    offsets = np.stack([u.ravel() * track.half[0], np.zeros(25), w.ravel() * track.half[2]], 1)
+    uv, z = project(track.position + offsets @ axes.T, k, t_base_cam)
+    height, width = depth.shape
+    pixel = np.rint(np.clip(uv, -1, max(height, width) + 1)).astype(int)
+    inside = ((pixel[:, 0] >= 0) & (pixel[:, 0] < width) & (pixel[:, 1] >= 0)
+              & (pixel[:, 1] < height) & (z > 0))
+    seen = np.zeros(25)
+    seen[inside] = depth[pixel[inside, 1], pixel[inside, 0]]
+    return bool(np.mean(seen < z - track.half[1] - 0.015) > 0.4)

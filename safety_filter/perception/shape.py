@@ -1,0 +1,267 @@
+"""From the visible points of a thing to its whole: centre, extent, ellipsoid.
+
+One camera sees the front and the top. The rest follows from symmetry: the bounding box of what is
+visible, in a frame that looks along the view, is that of the object wherever a flat top shows the
+far edge; a sphere is fitted as one; otherwise the unseen depth is taken as equal to the width.
+Where something nearer hides a side, the extent known from better views is laid against the side
+that shows, so the centre does not wander with the occlusion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from safety_filter.perception.blobs import Blob
+
+F64 = NDArray[np.float64]
+BOX, ROUND, SPHERE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ShapeRules:
+    """Numbers of the completion; lengths in m."""
+
+    min_height: float = 0.006
+    size_min: float = 0.008
+    size_max: float = 0.35
+    noise: float = 0.002
+    occluded_noise: float = 0.012
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a track knows before a sighting.
+
+    half: extents (3,) along the view axes from better views; centre: where it is expected (3,);
+    reference: pixels times squared distance of a full view; floating: it does not rest on the
+    table, because it is held.
+    """
+
+    half: F64
+    centre: F64
+    reference: float
+    floating: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One sighting, in `base`.
+
+    centre (3,) m; axes (3, 3) with the columns across the view, along it (both level), and up;
+    half (3,) half extents along those axes, m; sigma (3,) of the centre along them; sides (3,)
+    whether each half extent was seen in full; box (3,) half extents and `yaw` of the upright box
+    round the footprint; `form` BOX, ROUND (upright cylinder) or SPHERE; `distance` of the centre
+    from the camera, m; `pixels` seen.
+    """
+
+    centre: F64
+    axes: F64
+    half: F64
+    sigma: F64
+    sides: NDArray[np.bool_]
+    box: F64
+    yaw: float
+    form: int
+    distance: float
+    pixels: int
+
+    @property
+    def covariance(self) -> F64:
+        """Covariance (3, 3) of the centre in `base`, m^2."""
+        return np.asarray((self.axes * self.sigma**2) @ self.axes.T)
+
+
+def view_axes(points: F64, eye: F64) -> F64:
+    """Axes (3, 3) of `Measurement` for points (n, 3) seen from `eye` (3,)."""
+    along = points.mean(axis=0) - eye
+    along[2] = 0.0
+    length = float(np.linalg.norm(along))
+    along = along / length if length > 1e-6 else np.array([1.0, 0.0, 0.0])
+    across = np.array([along[1], -along[0], 0.0])
+    return np.stack([across, along, np.array([0.0, 0.0, 1.0])], axis=1)
+
+
+def fit_sphere(points: F64) -> tuple[F64, float, float]:
+    """Return centre (3,), radius and root-mean-square residual, m, of a least-squares sphere."""
+    mean = points.mean(axis=0)
+    p = points - mean
+    a = np.column_stack([2 * p, np.ones(len(p))])
+    b = (p**2).sum(axis=1)
+    try:
+        solution = np.linalg.solve(a.T @ a, a.T @ b)
+    except np.linalg.LinAlgError:
+        return mean, float("inf"), float("inf")
+    radius = float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
+    residual = np.linalg.norm(p - solution[:3], axis=1) - radius
+    return solution[:3] + mean, radius, float(np.sqrt(np.mean(residual**2)))
+
+
+def _extremes(local: F64) -> tuple[F64, F64]:
+    """Low and high end (3,) of points (n, 3); a few in a thousand may lie beyond.
+
+    Not fewer are spared: the far corner of a box seen on edge is a handful of pixels.
+    """
+    spare = len(local) // 400
+    ordered = np.partition(local, (spare, len(local) - 1 - spare), axis=0)
+    return ordered[spare].copy(), ordered[len(local) - 1 - spare].copy()
+
+
+def _hidden_sides(local: F64, low: F64, high: F64, hidden: NDArray[np.bool_],
+                  pixel: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether the low and the high side (3,) lie behind something nearer."""
+    band = np.maximum(1.3 * pixel, 0.06 * (high - low))
+    at_low, at_high = local <= low + band, local >= high - band
+    flags = hidden[:, None]
+    low_part = (at_low & flags).sum(axis=0) / np.maximum(at_low.sum(axis=0), 1)
+    high_part = (at_high & flags).sum(axis=0) / np.maximum(at_high.sum(axis=0), 1)
+    return low_part > 0.35, high_part > 0.35
+
+
+def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
+            known: Known | None = None) -> Measurement:
+    """Complete a blob seen from `eye` (3,) with focal length `focal`, px, given what is known."""
+    points = blob.points.astype(np.float64)
+    axes = view_axes(points, eye)
+    origin = points.mean(axis=0)
+    local = (points - origin) @ axes
+    distance = float(np.linalg.norm(origin - eye))
+    pixel = distance / focal
+    low, high = _extremes(local)
+    hidden_low, hidden_high = _hidden_sides(local, low, high, blob.hidden, pixel)
+    low[0] -= pixel / 2
+    high[0] += pixel / 2
+    seen_low, seen_high = ~hidden_low, ~hidden_high
+    ground = blob.ground - origin[2]
+    if not (known is not None and known.floating) and low[2] < ground + rules.min_height + 0.008:
+        low[2], seen_low[2] = ground, True
+    sphere = _as_sphere(points, high - low, hidden_low, hidden_high, rules)
+    if sphere is not None:
+        centre_local, radius = (sphere[0] - origin) @ axes, sphere[1]
+        low, high = centre_local - radius, centre_local + radius
+        seen_low[:] = seen_high[:] = True
+    elif not hidden_high[1] and not _flat_top(local, low, high):
+        high[1] = max(high[1], low[1] + (high[0] - low[0]))
+    half, centre = (high - low) / 2, (high + low) / 2
+    both = seen_low & seen_high
+    sigma = np.where(both, rules.noise, rules.occluded_noise)
+    if known is not None:
+        expected = (known.centre - origin) @ axes
+        if len(points) * distance**2 < 0.85 * known.reference:
+            # Less of it shows than before: a side that seems to have come closer is hidden.
+            cut = both & (half < 0.85 * known.half - 0.5 * pixel)
+            if sphere is None:
+                both &= ~cut
+                seen_low &= ~cut
+                seen_high &= ~cut
+                seen_low[2] |= cut[2] and low[2] == ground
+                sigma = np.where(both, sigma, rules.occluded_noise)
+        for k in range(3):
+            if both[k] or half[k] > known.half[k] + 2 * pixel:
+                continue
+            if seen_low[k] or seen_high[k]:
+                centre[k] = low[k] + known.half[k] if seen_low[k] else high[k] - known.half[k]
+                sigma[k] = 2 * rules.noise
+            else:
+                # Both sides are hidden: what shows must fit inside, more is not known.
+                centre[k] = np.clip(expected[k], high[k] - known.half[k], low[k] + known.half[k])
+            half[k] = known.half[k]
+    half = np.clip(half, rules.size_min, rules.size_max)
+    middle = origin + axes @ centre
+    box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
+    if sphere is not None:
+        box, form = half.copy(), SPHERE
+    return Measurement(middle, axes, half, sigma, both, box, yaw, form, distance, len(points))
+
+
+def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],
+               hidden_high: NDArray[np.bool_], rules: ShapeRules) -> tuple[F64, float] | None:
+    """Centre and radius if most points lie on a sphere no larger than what is seen of them."""
+    inlier = points
+    for keep in (0.004, 0.002):
+        if len(inlier) < 30:
+            return None
+        centre, radius, residual = fit_sphere(inlier)
+        if not rules.size_min < radius < rules.size_max:
+            return None
+        inlier = points[np.abs(np.linalg.norm(points - centre, axis=1) - radius) < keep]
+    if len(inlier) < max(30, 0.8 * len(points)):
+        return None
+    centre, radius, residual = fit_sphere(inlier)
+    if residual > max(0.0008, 0.03 * radius) or 2 * radius > 2.0 * float(extent.max()):
+        return None
+    if not (hidden_low[0] or hidden_high[0]) and abs(2 * radius - extent[0]) > 0.25 * radius:
+        return None
+    return centre, radius
+
+
+def _flat_top(local: F64, low: F64, high: F64) -> bool:
+    """Whether level points near the top reach over half of the visible depth."""
+    top = local[local[:, 2] > high[2] - 0.004, 1]
+    if len(top) < 6:
+        return False
+    return bool(np.ptp(top) > 0.5 * (high[1] - low[1]))
+
+
+def _upright_box(points: F64, centre: F64, axes: F64, half: F64, clean: bool,
+                 ) -> tuple[F64, float, int]:
+    """Half extents (3,), yaw and form of the least upright box round the symmetric footprint."""
+    view_yaw = float(np.arctan2(axes[1, 0], axes[0, 0]))
+    if not clean:
+        return half.copy(), view_yaw, BOX
+    both = np.concatenate([points, 2 * centre - points]).astype(np.float32)
+    (_, (width, height), degrees) = cv2.minAreaRect(both)
+    hull = float(cv2.contourArea(cv2.convexHull(both)))
+    rect = np.array([width, height], float) / 2
+    if hull < 0.87 * width * height and max(width, height) < 1.25 * min(width, height):
+        return half.copy(), view_yaw, ROUND
+    if rect[0] * rect[1] > 0.88 * half[0] * half[1]:
+        return half.copy(), view_yaw, BOX
+    rect = np.maximum(rect, 0.004)
+    return np.array([rect[0], rect[1], half[2]]), float(np.radians(degrees)), BOX
+
+
+def enclosing(half: F64, cover: float, form: int = BOX) -> F64:
+    """Return semi-axes (3,) of an ellipsoid round a box of half extents `half` (3,), m.
+
+    With `cover` 1 it holds all corners (of an upright cylinder if ROUND) with the least total
+    overshoot sum(s - half), which gives long thin things less excess along their length than the
+    ellipsoid of least volume would: minimise sum(f_i half_i) subject to sum(1 / f_i^2) = 1, so
+    f_i ~ half_i^(-1/3). With 0 it is the ellipsoid inside the box; between, in between.
+    """
+    half = np.maximum(np.asarray(half, float), 1e-4)
+    if form == SPHERE:
+        return half
+    if form == ROUND:
+        radius = float(np.sqrt(half[0] * half[1]))
+        # One condition for the whole circle: the radial factor counts once but costs twice.
+        weight = np.array([2 * radius, half[2]])
+        factor = weight ** (-1 / 3)
+        factor *= np.sqrt(np.sum(factor**-2.0))
+        factors = np.array([factor[0], factor[0], factor[1]])
+    else:
+        factors = half ** (-1 / 3)
+        factors *= np.sqrt(np.sum(factors**-2.0))
+    return np.asarray(half * (1.0 + cover * (factors - 1.0)))
+
+
+def walls(centre: F64, box: F64, yaw: float, thickness: float, longest: float,
+          ) -> list[tuple[F64, F64]]:
+    """Return (centre, half extents along the box axes) of the wall pieces of an open box."""
+    rotation = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    pieces = []
+    for axis in (0, 1):
+        length = 2 * box[1 - axis]
+        n = max(1, int(np.ceil(length / longest)))
+        for side in (-1.0, 1.0):
+            for i in range(n):
+                offset = np.zeros(2)
+                offset[axis] = side * (box[axis] - thickness / 2)
+                offset[1 - axis] = length * ((i + 0.5) / n - 0.5)
+                half = np.zeros(3)
+                half[axis], half[1 - axis], half[2] = thickness / 2, length / n / 2, box[2]
+                pieces.append((np.append(centre[:2] + rotation @ offset, centre[2]), half))
+    return pieces

@@ -1,0 +1,292 @@
+"""Tracks: association, filtering, coasting through occlusion, and taking an id up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.perception.kalman import State, process_noise
+from safety_filter.perception.params import PerceptionParams
+from safety_filter.perception.shape import Known, Measurement
+
+F64 = NDArray[np.float64]
+Measure = Callable[[Blob, Known | None], Measurement]
+_NEVER = 1e6
+
+
+@dataclass
+class Track:
+    """One thing through time; lengths m, times s, frame `base`."""
+
+    id: int
+    state: State
+    half: F64  # (3,) half extents along the view axes, from the better views
+    box: F64  # (3,) half extents of its upright box
+    yaw: float
+    form: int
+    first_seen: float
+    last_seen: float
+    votes: dict[int, float]
+    score: float
+    hits: int = 1
+    misses: int = 0
+    agitated: int = 0  # updates left in the second gear
+    clean: bool = False  # its whole extent was seen at least once
+    reference: float = 0.0  # pixels * distance^2 of an unoccluded view
+    visible: float = 1.0  # fraction of that seen now
+    hidden: bool = False  # unseen because something nearer stands there
+    attached: bool = False  # moves with the tool
+    blob: int = -1  # index of its blob in the last picture, -1 for none
+    confirmed: bool = False
+    centre: F64 = field(default_factory=lambda: np.zeros(3))
+
+    @property
+    def class_id(self) -> int:
+        """The class most seen; UNKNOWN_CLASS only while nothing better was."""
+        return max(self.votes, key=lambda c: (c != UNKNOWN_CLASS, self.votes[c]))
+
+    @property
+    def position(self) -> F64:
+        return self.state.x[:3]
+
+    @property
+    def velocity(self) -> F64:
+        return self.state.x[3:]
+
+
+class Tracker:
+    """Keeps tracks. `update` takes one picture's blobs; time is an argument, never going back."""
+
+    def __init__(self, params: PerceptionParams, supports: frozenset[int]) -> None:
+        self.params = params
+        self.supports = supports
+        self.tracks: list[Track] = []
+        self._lost: list[Track] = []
+        self._next_id = 1
+        self.stamp: float | None = None
+
+    def predict(self, stamp: float, tool_motion: tuple[F64, F64] | None = None) -> None:
+        """Bring every track to `stamp`, s.
+
+        tool_motion: what the tool did since the last picture, as a transform (4, 4) in `base` and
+        its twist (6,) about the origin of `base`; attached tracks follow it.
+
+        Raises:
+            ValueError: `stamp` is before the last one.
+        """
+        dt = 0.0 if self.stamp is None else stamp - self.stamp
+        if dt < 0:
+            raise ValueError(f"stamp: expected >= {self.stamp}, got {stamp}; reset on a jump")
+        self.stamp = stamp
+        for track in [*self.tracks, *self._lost]:
+            if track.attached and tool_motion is not None:
+                motion, twist = tool_motion
+                x = motion[:3, :3] @ track.position + motion[:3, 3]
+                v = twist[:3] + np.cross(twist[3:], x)
+                p = track.state.p.copy()
+                p[:3, :3] += (0.02 * dt) ** 2 * np.eye(3)
+                p[3:, :] = p[:, 3:] = 0.0
+                p[3:, 3:] = 0.02**2 * np.eye(3)
+                track.state = State(np.concatenate([x, v]), p)
+            else:
+                accel = 0.02 if track.class_id in self.supports else self.params.accel_quiet
+                track.state = track.state.predicted(dt, accel)
+
+    def update(self, blobs: Sequence[Blob], measure: Measure,
+               is_hidden: Callable[[Track], bool], dt: float) -> None:
+        """Match `blobs` with the predicted tracks, and start, coast and drop tracks.
+
+        measure(blob, known) completes a blob; is_hidden(track) says whether
+        the place of an unseen track lies behind something nearer.
+        """
+        assert self.stamp is not None
+        raw = [measure(b, None) for b in blobs]
+        pairs = self._associate(blobs, raw)
+        for track in self.tracks:
+            track.blob = -1
+        for t, b in pairs:
+            track = self.tracks[t]
+            seen = raw[b]
+            partly = seen.pixels * seen.distance**2 < 0.85 * track.reference
+            if track.clean and (track.attached or partly or not seen.sides.all()):
+                seen = measure(blobs[b], Known(
+                    track.half, track.position, track.reference, track.attached))
+            self._correct(track, blobs[b], seen, dt)
+            track.blob = b
+        matched = {b for _, b in pairs}
+        for b, blob in enumerate(blobs):
+            if b not in matched and not self._explained(blob, raw[b]):
+                self._start(blob, raw[b], b)
+        self._age(is_hidden)
+
+    # -- association ------------------------------------------------------------------------
+
+    def cost(self, track: Track, blob: Blob, seen: Measurement) -> float:
+        """Squared distance of a sighting from a track, with penalties for class and size."""
+        if (track.class_id in self.supports) != (blob.class_id in self.supports):
+            return _NEVER
+        offset = seen.centre - track.position
+        reach = self.params.gate_distance + 2 * float(np.sqrt(np.trace(track.state.p[:3, :3])))
+        if float(offset @ offset) > reach**2:
+            return _NEVER
+        # Sightings that miss a side may be off by as much as the extent they miss.
+        slack = np.maximum(np.where(seen.sides, 0.0, track.half - seen.half), 0.0)
+        sigma = np.hypot(np.maximum(seen.sigma, 0.005), slack)
+        r = (seen.axes * sigma**2) @ seen.axes.T
+        cost = track.state.distance(seen.centre, r)
+        # A turn within one step must not cost the track its id.
+        turn = State(track.state.x, track.state.p + np.eye(6) * 0.012**2)
+        cost = min(cost, 4.0 + turn.distance(seen.centre, r))
+        if cost > self.params.gate_chi2:
+            return _NEVER
+        known = UNKNOWN_CLASS not in (track.class_id, blob.class_id)
+        if track.class_id != blob.class_id:
+            cost += 6.0 if known else 2.0
+        ratio = np.log(np.maximum(seen.half, 0.005) / np.maximum(track.half, 0.005))
+        full = seen.sides & track.clean
+        return cost + 4.0 * float(np.sum(ratio[full] ** 2)) + (0.0 if track.confirmed else 1.0)
+
+    def _associate(self, blobs: Sequence[Blob], raw: Sequence[Measurement],
+                   ) -> list[tuple[int, int]]:
+        if not self.tracks or not blobs:
+            return []
+        cost = np.array([[self.cost(t, b, m) for b, m in zip(blobs, raw, strict=True)]
+                         for t in self.tracks])
+        rows, cols = linear_sum_assignment(cost)
+        return [(int(r), int(c)) for r, c in zip(rows, cols, strict=True) if cost[r, c] < _NEVER]
+
+    def _explained(self, blob: Blob, seen: Measurement) -> bool:
+        """Whether an unmatched cluster is a piece of something that is tracked already."""
+        if blob.class_id != UNKNOWN_CLASS:
+            return False
+        for track in self.tracks:
+            support = track.class_id in self.supports
+            if track.blob < 0 and not (track.attached or support):
+                continue
+            offset = seen.axes.T @ (seen.centre - track.position)
+            if np.all(np.abs(offset) < track.half + 0.01) and np.all(
+                    seen.half < track.half + 0.02):
+                return True
+        return False
+
+    # -- life -------------------------------------------------------------------------------
+
+    def _correct(self, track: Track, blob: Blob, seen: Measurement, dt: float) -> None:
+        p = self.params
+        r = seen.covariance
+        if track.attached:
+            r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
+        state = track.state
+        if not track.attached and track.class_id not in self.supports:
+            surprise = state.distance(seen.centre, r) > p.surprise
+            if surprise and seen.sides[:2].all():
+                track.agitated = 2
+            if track.agitated:
+                gear = float(np.sqrt(p.accel_turn**2 - p.accel_quiet**2))
+                state = State(state.x, state.p + process_noise(dt, gear))
+                track.agitated -= 0 if surprise else 1
+        track.state = state.updated(seen.centre, r)
+        track.hits += 1
+        track.misses = 0
+        track.last_seen = self.stamp if self.stamp is not None else 0.0
+        track.hidden = False
+        track.votes = {c: 0.95 * v for c, v in track.votes.items()}
+        track.votes[blob.class_id] = track.votes.get(blob.class_id, 0.0) + blob.score
+        track.score += 0.3 * (blob.score - track.score)
+        self._learn_shape(track, seen)
+        track.confirmed = track.confirmed or track.hits >= p.confirm_hits
+
+    def _learn_shape(self, track: Track, seen: Measurement) -> None:
+        area = seen.pixels * seen.distance**2
+        if seen.sides.all():
+            rate = 0.15 if track.clean else 1.0
+            track.half = track.half + rate * (seen.half - track.half)
+            track.form = seen.form
+            turned = (seen.yaw - track.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
+            quarter = round((seen.yaw - track.yaw - turned) / (np.pi / 2))
+            box = seen.box[[1, 0, 2]] if quarter % 2 else seen.box
+            track.box = track.box + rate * (box - track.box)
+            track.yaw = track.yaw + (rate if track.clean else 1.0) * turned
+            track.reference = max(area, track.reference + 0.1 * (area - track.reference))
+            track.clean = True
+        elif not track.clean:
+            grow = np.maximum(track.half, seen.half)
+            track.half, track.box = grow, np.maximum(track.box, seen.box)
+            track.reference = max(track.reference, area)
+        track.visible = min(1.0, area / max(track.reference, 1e-9))
+
+    def _start(self, blob: Blob, seen: Measurement, index: int) -> None:
+        assert self.stamp is not None
+        state = State.at(seen.centre, seen.covariance, self.params.initial_speed)
+        if blob.class_id in self.supports:
+            state.p[3:, 3:] *= 1e-4
+        track = Track(
+            id=0, state=state, half=seen.half.copy(), box=seen.box.copy(), yaw=seen.yaw,
+            form=seen.form, first_seen=self.stamp, last_seen=self.stamp,
+            votes={blob.class_id: blob.score}, score=blob.score, clean=bool(seen.sides.all()),
+            reference=seen.pixels * seen.distance**2, blob=index,
+            confirmed=self.params.confirm_hits <= 1)
+        old = self._find_again(track, blob, seen)
+        if old is not None:
+            self._lost.remove(old)
+            track.id, track.votes = old.id, {**old.votes, **track.votes}
+            track.first_seen, track.confirmed = old.first_seen, True
+            if old.clean and not track.clean:
+                track.half, track.box, track.yaw = old.half, old.box, old.yaw
+                track.form, track.clean, track.reference = old.form, True, old.reference
+        else:
+            track.id, self._next_id = self._next_id, self._next_id + 1
+        self.tracks.append(track)
+
+    def _inside(self, track: Track) -> bool:
+        """Whether a track is in the space watched; one that sinks into the table stays on it."""
+        p = self.params
+        floor = p.table_z + 0.5 * float(track.half[2])
+        if track.position[2] < floor and track.class_id not in self.supports:
+            track.state.x[2], track.state.x[5] = floor, 0.0
+        return bool(np.all(track.position > p.workspace_min)
+                    and np.all(track.position < p.workspace_max))
+
+    def _find_again(self, track: Track, blob: Blob, seen: Measurement) -> Track | None:
+        best, best_cost = None, self.params.gate_chi2
+        for old in self._lost:
+            known = UNKNOWN_CLASS not in (old.class_id, blob.class_id)
+            if known and old.class_id != blob.class_id:
+                continue
+            cost = self.cost(old, blob, seen)
+            if cost < best_cost:
+                best, best_cost = old, cost
+        return best
+
+    def _age(self, is_hidden: Callable[[Track], bool]) -> None:
+        assert self.stamp is not None
+        p, now, alive = self.params, self.stamp, []
+        for track in self.tracks:
+            if track.blob >= 0:
+                alive.append(track)
+                continue
+            track.misses += 1
+            track.hidden = is_hidden(track)
+            track.visible = 0.0
+            unseen = now - track.last_seen
+            if track.attached:
+                keep = True
+            elif not track.confirmed:
+                keep = track.misses <= 1
+            elif track.hidden:
+                keep = unseen <= p.drop_hidden
+            else:
+                keep = unseen <= p.drop_visible
+            keep = keep and self._inside(track)
+            if keep:
+                alive.append(track)
+            elif track.confirmed:
+                self._lost.append(track)
+        self.tracks = alive
+        self._lost = [t for t in self._lost if now - t.last_seen <= p.drop_hidden + p.refind]
+
