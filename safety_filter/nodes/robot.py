@@ -36,6 +36,11 @@ class RobotSource:
     def finger_joints(self) -> tuple[str, ...]:
         return tuple((self.spec.get("gripper") or {}).get("joints") or ())
 
+    def links(self, kind: str) -> tuple[str, ...]:
+        """Links whose bodies are of a kind: arm, hand or finger."""
+        bodies = self.spec.get("bodies") or {}
+        return tuple(name for name, b in bodies.items() if b.get("kind", "arm") == kind)
+
     @property
     def tool_link(self) -> str:
         return str(self.spec["tool_link"])

@@ -1,0 +1,306 @@
+"""A second pair of eyes, in series between the filter and the arm, in a process of its own.
+
+Why in series: a lie of the filter never reaches the arm, because every command passes through
+here; in parallel two publishers would disagree and an arm takes whichever came last. The price is
+that a dead monitor silences the arm's topic, so each watches the other: the filter hears this
+node's output, and when it falls silent the filter itself sends zeros to the arm (see
+filter_node). One failure at a time is covered; both processes frozen at once are not.
+
+Zeros replace the filter's command when the filter is silent or late, when its command leads a
+link inside the separation distance although standing still would not, and when joint states or
+obstacles are missing. Lasting faults latch until `~/reset`; the filter is asked to stop as well.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from array import array
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from sensor_msgs.msg import JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from safety_filter.core.params import ParamTable, param
+from safety_filter.core.wire import track_fault
+from safety_filter.nodes import conversion
+from safety_filter.nodes.base import ERROR, OK, ConfigureError, ManagedNode, run
+from safety_filter.nodes.inputs import JointHistory, Source
+from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
+from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.robot import RobotParams, find_robot
+
+
+@dataclass(frozen=True)
+class MonitorParams(RobotParams, LoopParams):
+    """Parameters of monitor_node."""
+
+    rate: float = param(250.0, "Hz", 50.0, 1000.0, "rate of the watch and of its output")
+    silence: float = param(
+        0.04, "s", 0.005, 0.5, "age at which the filter's last command is no longer passed on"
+    )
+    latch_after: float = param(
+        0.25, "s", 0.02, 5.0, "a fault that lasts this long stops until ~/reset"
+    )
+    late_limit: int = param(
+        3, "-", 1, 100, "as many gaps of the filter within a second also stop until ~/reset"
+    )
+    separation: float = param(
+        0.0, "m", -0.05, 0.3, "distance of links to obstacles that no command may lead inside"
+    )
+    horizon: float = param(
+        0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity"
+    )
+    check_every: int = param(2, "-", 1, 50, "ticks from one distance check to the next")
+    joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
+    obstacles_age: float = param(0.5, "s", 0.02, 2.0, "oldest obstacles acted upon")
+
+
+def _timing(p: MonitorParams) -> str | None:
+    if p.silence < 2.0 / p.rate:
+        return f"silence {p.silence:g} s must be at least two periods of rate {p.rate:g} Hz"
+    if p.latch_after < p.silence:
+        return f"latch_after {p.latch_after:g} s must be at least silence {p.silence:g} s"
+    return None
+
+
+TABLE = ParamTable.of(MonitorParams, (_timing,))
+
+
+class MonitorNode(ManagedNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("monitor_node")
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.params = ParameterSet(self, TABLE).value
+        p = self.params
+        self._command: tuple[float, np.ndarray] | None = None
+        self._obstacles: tuple[float, float, np.ndarray] | None = None
+        self._joints = Source("joint_states", p.joint_age)
+        self._tracks = Source("obstacles", p.obstacles_age)
+        self._history: JointHistory | None = None
+        self._gaps: deque[float] = deque(maxlen=100)
+        self._fault, self._fault_since = "", math.inf  # since when the filter is at fault
+        self._latched = ""
+        self._collision = ""
+        self._passing = False
+        self._facts: dict[str, object] = {}
+        self._told = ("", -math.inf)
+        self._in_rate = RateMeter(100)
+        self._check_time = Percentiles(1000)
+        self._out = self.create_publisher(Float64MultiArray, "~/joint_velocity_out", COMMAND)
+        self.create_subscription(
+            Float64MultiArray, "~/joint_velocity_in", self._on_command, NEWEST
+        )
+        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
+        self.create_subscription(PointCloud2, "~/obstacles", self._on_obstacles, NEWEST)
+        self._stop_filter = self.create_client(Trigger, "~/filter_stop")
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._msg = Float64MultiArray()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Read the robot and its meshes."""
+        from safety_filter.monitor.separation import SeparationChecker
+
+        robot = find_robot(self.params.robot, self.params.urdf)
+        try:
+            self._checker = SeparationChecker(
+                robot.urdf,
+                robot.arm_joints,
+                robot.finger_joints,
+                robot.tool_link,
+                robot.links("hand"),
+                robot.links("finger"),
+            )
+        except (ValueError, OSError) as error:
+            raise ConfigureError(str(error)) from error
+        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+        self._zeros = np.zeros(len(robot.arm_joints))
+
+    def activate(self) -> None:
+        super().activate()
+        self._last_tick = time.monotonic()
+        self._ticks = 0
+        self._loop = ControlLoop(self.params, self.params.rate, self._tick, self.start_thread)
+        self._loop.start()
+
+    def deactivate(self) -> None:
+        was_active = self.active
+        super().deactivate()
+        if was_active:
+            self._loop.stop()
+            for _ in range(5):
+                self._publish(self._zeros)
+                time.sleep(0.004)
+
+    # -- inputs (executor) --------------------------------------------------------------------
+
+    def _on_command(self, msg: Float64MultiArray) -> None:
+        now = time.monotonic()
+        previous = self._command
+        if self._passing and previous is not None and now - previous[0] > self.params.silence:
+            self._gaps.append(now)
+        self._in_rate.tick(now)
+        self._command = (now, np.array(msg.data))
+
+    def _on_joints(self, msg: JointState) -> None:
+        if self._history is None:
+            return
+        try:
+            self._history.add(msg)
+        except conversion.MessageError as error:
+            self._joints.reject(error)
+        else:
+            self._joints.accept(time.monotonic())
+
+    def _on_obstacles(self, msg: PointCloud2) -> None:
+        try:
+            tracks = conversion.tracks(msg)
+            fault = track_fault(tracks)
+            if fault is not None:
+                raise conversion.MessageError(f"obstacles: {fault}")
+        except conversion.MessageError as error:
+            self._tracks.reject(error)
+            return
+        now = time.monotonic()
+        # The older of receipt and stamp counts, as everywhere
+        age = max(0.0, self.now() - conversion.seconds(msg.header.stamp))
+        self._obstacles = (now, age, tracks)
+        self._tracks.accept(now)
+
+    def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        now = time.monotonic()
+        reason = self._filter_fault(now) or self._input_fault(now)
+        if reason:
+            answer.success, answer.message = False, f"not reset: {reason}"
+            return answer
+        self._latched = ""
+        self._gaps.clear()
+        answer.success, answer.message = True, "reset"
+        return answer
+
+    # -- the watch ----------------------------------------------------------------------------
+
+    def _filter_fault(self, now: float) -> str:
+        """What the filter does wrong now, or ''. Lasting, it stops until ~/reset."""
+        if self._command is None:
+            return "filter: nothing received yet"
+        received, qd = self._command
+        if now - received > self.params.silence:
+            return f"filter: silent (limit {self.params.silence:g} s)"
+        if qd.shape != self._zeros.shape or not np.isfinite(qd).all():
+            return f"filter: expected {len(self._zeros)} finite velocities, got {qd.tolist()}"
+        return self._collision
+
+    def _input_fault(self, now: float) -> str:
+        """Without inputs nothing can be vouched for; goes as the inputs come back."""
+        return self._joints.fault(now) or self._tracks.fault(now) or ""
+
+    def _tick(self, late: float) -> None:
+        p = self.params
+        now = time.monotonic()
+        frozen, self._last_tick = now - self._last_tick, now
+        if frozen > p.latch_after:
+            self._latch(f"monitor: was frozen for {frozen:.2f} s")
+        self._ticks += 1
+        if self._ticks % p.check_every == 0:
+            self._check(now)
+        fault = self._filter_fault(now)
+        if not fault:
+            self._fault_since = now
+        elif self._passing and now - self._fault_since > p.latch_after:
+            self._latch(fault)
+        fault = fault or self._input_fault(now)
+        self._fault = fault
+        while self._gaps and now - self._gaps[0] > 1.0:
+            self._gaps.popleft()
+        if len(self._gaps) >= p.late_limit:
+            self._latch(f"filter: late {len(self._gaps)} times within a second")
+        if self._latched or fault:
+            self._publish(self._zeros)
+        else:
+            assert self._command is not None
+            self._passing = True
+            self._publish(self._command[1])
+        self._tell(now)
+
+    def _latch(self, reason: str) -> None:
+        """Zeros until ~/reset; asks the filter to stop too, without waiting for it."""
+        if self._latched:
+            return
+        self._latched = reason
+        self._passing = False
+        if self._stop_filter.service_is_ready():
+            self._stop_filter.call_async(Trigger.Request())
+
+    def _check(self, now: float) -> None:
+        """Follow the newest command ahead with our own distances."""
+        p = self.params
+        command, obstacles = self._command, self._obstacles
+        joints = self._history.newest() if self._history is not None else None
+        if command is None or obstacles is None or joints is None:
+            return
+        qd = command[1]
+        if qd.shape != self._zeros.shape or not np.isfinite(qd).all():
+            return  # told by _filter_fault
+        start = time.perf_counter()
+        received, age, tracks = obstacles
+        q, opening = joints
+        verdict = self._checker.check(q, opening, qd, tracks, age + now - received, p.horizon)
+        self._check_time.add(time.perf_counter() - start)
+        if verdict.violates(p.separation):
+            ahead = verdict.commanded
+            self._collision = f"collision ahead: {ahead.link} and track {ahead.track}"
+        else:
+            self._collision = ""
+        self._facts = {
+            "distance_m": verdict.now.distance,
+            "link": verdict.now.link,
+            "track": verdict.now.track,
+            "distance_commanded_m": verdict.commanded.distance,
+            "distance_standing_m": verdict.standing.distance,
+        }
+
+    def _publish(self, qd: np.ndarray) -> None:
+        self._msg.data = array("d", qd)
+        self._out.publish(self._msg)
+
+    def _tell(self, now: float) -> None:
+        if self._latched:
+            level, message = ERROR, f"STOPPED {self._latched}"
+        elif self._fault:
+            level, message = ERROR, f"ZERO {self._fault}"
+        else:
+            level, message = OK, "PASSING"
+        known, last = self._told
+        if message == known and now - last < 0.2:
+            return
+        self._told = (message, now)
+        values = {
+            **self._facts,
+            "fault": self._fault,
+            "latched": self._latched,
+            "rate_filter_hz": self._in_rate.rate(now),
+            "warning": self._loop.warning,
+            **self._loop.values(),
+            **self._check_time.values("latency_check_ms", 1e3),
+        }
+        self.publish_state(level, message, values)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(MonitorNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
