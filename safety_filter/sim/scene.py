@@ -24,6 +24,7 @@ from safety_filter.sim.paths import Path
 WORKSPACE_LOW = (0.36, -0.27)
 WORKSPACE_HIGH = (0.66, 0.27)
 HOME_TOOL = (0.44, 0.0, 0.27)
+HAND_RADIUS = 0.13  # m, of the open hand seen from above, with room to spare
 SUITES = ("free", "demo")
 
 
@@ -179,7 +180,8 @@ def _movers(rng: np.random.Generator, specs: list[ObjectSpec], target: int,
     for _ in range(int(rng.integers(1, 3))):
         for _ in range(300):
             mover = _mover(rng, specs[target].position, specs[destination].position)
-            if mover.name not in taken and _clear(mover, specs + movers):
+            if mover.name not in taken and _clear(mover, specs + movers) \
+                    and _leaves_room(mover, specs[target], specs[destination]):
                 movers.append(mover)
                 taken.add(mover.name)
                 break
@@ -205,6 +207,16 @@ def _mover(rng: np.random.Generator, target: tuple[float, float, float],
     path = Path(kind, start, end, float(rng.uniform(0.10, 0.25)), float(rng.uniform(0.0, 2.0)),
                 float(rng.uniform(0.5, 1.5)))
     return ObjectSpec(base.name, shape, base.rgb, start, base.yaw, "mover", path)
+
+
+def _leaves_room(mover: ObjectSpec, *goals: ObjectSpec) -> bool:
+    """A mover that comes to rest does so where the hand can still reach target and destination."""
+    assert mover.path is not None
+    if mover.path.kind in ("arc", "reversing"):
+        return True
+    end = mover.path.end
+    return all(np.hypot(end[0] - g.position[0], end[1] - g.position[1])
+               > mover.shape.radius + HAND_RADIUS for g in goals)
 
 
 def _clear(mover: ObjectSpec, others: list[ObjectSpec]) -> bool:
