@@ -93,9 +93,23 @@ NODES = {
                 ("~/twist_in", "vla_node/twist"),
                 ("~/obstacles", "perception_node/obstacles"),
                 _JOINTS,
-                ("~/joint_velocity_out", "arm/joint_velocity"),
+                # Each watches the other: the filter itself sends zeros when the monitor is silent
+                ("~/monitor_heartbeat", "monitor_node/heartbeat"),
+                ("~/joint_velocity_fallback", "arm/joint_velocity"),
             ),
             "filter.yaml",
+            {"monitored": True},
+        ),
+        NodeSpec(
+            "monitor_node",
+            (
+                ("~/joint_velocity_in", "filter_node/joint_velocity_out"),
+                ("~/joint_velocity_out", "arm/joint_velocity"),
+                ("~/obstacles", "perception_node/obstacles"),
+                ("~/filter_stop", "filter_node/stop"),
+                _JOINTS,
+            ),
+            "monitor.yaml",
         ),
     )
 }
@@ -106,7 +120,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "sim": ("sim_node",),
     "vla": ("vla_node",),
     "perception": ("perception_node",),
-    "filter": ("filter_node",),
+    "filter": ("filter_node", "monitor_node"),
 }
 ARGUMENTS = (
     Argument("seed", "0", "seed of the scene", "sim_node", "seed"),

@@ -136,7 +136,8 @@ class Runner:
         # The arm was put back: what the nodes remember is of another scene
         for service in ("vla_node/reset", "perception_node/reset"):
             client.call(service)
-        self._reset_filter(client)
+        self._reset(client, "filter_node/reset")
+        self._reset(client, "monitor_node/reset")
         client.filter_counts = Counter()
         client.truth = {}
         client.frame = None
@@ -174,16 +175,16 @@ class Runner:
         self._progress(episode, index)
         self._write_summary(complete=False)
 
-    def _reset_filter(self, client: DemoClient) -> None:
-        """Call ~/reset until it is accepted: it needs fresh inputs of the new scene."""
+    def _reset(self, client: DemoClient, service: str) -> None:
+        """Call a reset until it is accepted: it needs fresh inputs of the new scene."""
         deadline = time.monotonic() + RESET_SECONDS
         while True:
-            accepted, message = client.call("filter_node/reset")
+            accepted, message = client.call(service)
             if accepted:
                 return
             if time.monotonic() > deadline:
                 raise DemoError(
-                    f"filter_node refuses its reset: {message};"
+                    f"{service} is refused: {message};"
                     f" perception says {client.state_text('perception_node')}"
                 )
             client.spin_for(0.1)

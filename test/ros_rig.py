@@ -1,0 +1,184 @@
+"""Real nodes in real processes, and the other side of their topics, for tests."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import TwistStamped
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from safety_filter import graph
+from safety_filter.core.wire import empty_tracks
+from safety_filter.demo.processes import ProcessGroup, ros_environment
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
+
+HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
+ARM_JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
+FINGER_JOINTS = ["panda_finger_joint1", "panda_finger_joint2"]
+START_SECONDS = 90.0  # numba may have to compile on a busy machine
+
+
+class Rig:
+    """A node that plays the arm, the policy and perception; everything can be bent by a test.
+
+    The arm holds its last velocity for ever, as arm controllers do. `twist`, `tracks` and the
+    `alter_*` hooks are read afresh for every message; None in place of a value publishes nothing.
+    """
+
+    def __init__(self, command_topic: str = "filter_node/joint_velocity_out") -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node("rig", context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._end = threading.Event()
+        self.q = HOME.copy()
+        self.qd = np.zeros(7)
+        self.opening = 0.08
+        self.joints_on = True
+        self.twist: np.ndarray | None = np.zeros(6)
+        self.tracks: np.ndarray | None = empty_tracks()
+        self.alter_joints: Callable[[JointState], None] = lambda msg: None
+        self.alter_twist: Callable[[TwistStamped], None] = lambda msg: None
+        self.alter_cloud: Callable[[PointCloud2], None] = lambda msg: None
+        self.commands: deque[tuple[float, np.ndarray]] = deque(maxlen=20000)
+        self.states: dict[str, DiagnosticStatus] = {}
+        self._joint_pub = self.node.create_publisher(JointState, "sim_node/joint_states", NEWEST)
+        self._twist_pub = self.node.create_publisher(TwistStamped, "vla_node/twist", COMMAND)
+        self._cloud_pub = self.node.create_publisher(
+            PointCloud2, "perception_node/obstacles", COMMAND
+        )
+        self.node.create_subscription(Float64MultiArray, command_topic, self._on_command, COMMAND)
+        for name in ("filter_node", "monitor_node", "vla_node", "perception_node", "sim_node"):
+            self.node.create_subscription(
+                DiagnosticStatus, f"{name}/state", lambda m, n=name: self._on_state(n, m), LATCHED
+            )
+        self._threads = [
+            threading.Thread(target=self._spin, daemon=True),
+            threading.Thread(target=self._feed, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _spin(self) -> None:
+        while not self._end.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _on_command(self, msg: Float64MultiArray) -> None:
+        self.qd = np.array(msg.data)
+        self.commands.append((time.monotonic(), self.qd))
+
+    def _on_state(self, name: str, msg: DiagnosticStatus) -> None:
+        self.states[name] = msg
+
+    def now(self) -> float:
+        return self.node.get_clock().now().nanoseconds * 1e-9
+
+    def _feed(self) -> None:
+        """Joint states at 200 Hz, obstacles at 33 Hz, commands at 50 Hz."""
+        last = time.monotonic()
+        tick = 0
+        while not self._end.is_set():
+            now = time.monotonic()
+            self.q = self.q + (now - last) * self.qd
+            last = now
+            if self.joints_on:
+                self._publish_joints()
+            if tick % 6 == 0 and self.tracks is not None:
+                msg = conversion.cloud(self.tracks, self.now(), "base")
+                self.alter_cloud(msg)
+                self._cloud_pub.publish(msg)
+            if tick % 4 == 0 and self.twist is not None:
+                twist = conversion.fill_twist(TwistStamped(), self.twist, self.now())
+                twist.header.frame_id = "base"
+                self.alter_twist(twist)
+                self._twist_pub.publish(twist)
+            tick += 1
+            time.sleep(max(0.0, 0.005 - (time.monotonic() - now)))
+
+    def _publish_joints(self) -> None:
+        msg = JointState(name=[*ARM_JOINTS, *FINGER_JOINTS])
+        msg.header.stamp = conversion.stamp(self.now())
+        half = self.opening / 2
+        msg.position = array("d", [*self.q, half, half])
+        msg.velocity = array("d", [*self.qd, 0.0, 0.0])
+        self.alter_joints(msg)
+        self._joint_pub.publish(msg)
+
+    # -- what tests ask -----------------------------------------------------------------------
+
+    def message(self, name: str) -> str:
+        """A node's state message, '' before the first."""
+        state = self.states.get(name)
+        return "" if state is None else state.message
+
+    def values(self, name: str) -> dict[str, str]:
+        return conversion.values(self.states[name])
+
+    def wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Wait for a condition, failing with everybody's state."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            states = {n: s.message for n, s in self.states.items()}
+            assert time.monotonic() < deadline, f"waited {timeout} s for {what}; states: {states}"
+            time.sleep(0.005)
+
+    def wait_state(self, name: str, start: str, timeout: float = 5.0) -> None:
+        """Wait until a node's state message begins with `start`."""
+        self.wait(lambda: self.message(name).startswith(start), timeout, f"{name} {start!r}")
+
+    def commands_since(self, start: float) -> list[tuple[float, np.ndarray]]:
+        """(time, velocities) received after monotonic time `start`."""
+        return [c for c in list(self.commands) if c[0] > start]
+
+    def watch(self, duration: float) -> list[tuple[float, np.ndarray]]:
+        """Commands received during the next `duration` s."""
+        start = time.monotonic()
+        time.sleep(duration)
+        return self.commands_since(start)
+
+    def call(self, service: str, timeout: float = 5.0) -> tuple[bool, str]:
+        """Call a Trigger service."""
+        client = self.node.create_client(Trigger, service)
+        self.wait(client.service_is_ready, timeout, service)
+        future = client.call_async(Trigger.Request())
+        self.wait(future.done, timeout, f"an answer of {service}")
+        answer: Any = future.result()
+        return bool(answer.success), str(answer.message)
+
+    def close(self) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=2.0)
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def running(folder: Path, *specs: graph.NodeSpec) -> Iterator[ProcessGroup]:
+    """Nodes as processes on a domain of their own; this process joins the domain too."""
+    environment = ros_environment()
+    os.environ.update(environment)
+    with ProcessGroup(environment, folder) as processes:
+        for spec in specs:
+            processes.start(spec)
+        yield processes
