@@ -58,8 +58,9 @@ def run_episode(world: World, scene: Scene, driver: PolicyDriver, max_steps: int
     target = scene.target_spec
     dt = float(driver.policy.model.config.dt)
     start = {s.name: world.object_position(s.name) for s in scene.specs if s.role == "object"}
-    reached, lifted = False, ""
-    for step in range(1, max_steps + 1):
+    reached, lifted, steps = False, "", 0
+    while steps < max_steps:
+        steps += 1
         twist, opening = driver.act(world)
         world.set_twist(twist)
         world.set_gripper(opening)
@@ -75,4 +76,4 @@ def run_episode(world: World, scene: Scene, driver: PolicyDriver, max_steps: int
         if world.object_position(target.name)[2] < -0.05:
             break
     return Outcome(scene.seed, scene.instruction, reached, world.success(), lifted,
-                   lifted not in ("", target.name), bool(world.judge.collisions), step)
+                   lifted not in ("", target.name), bool(world.judge.collisions), steps)

@@ -35,7 +35,8 @@ _VARIANTS: dict[str, dict[str, bool]] = {
 }
 
 
-def _episodes(model: Path, close_at: float | None, variant: str, seeds: list[int]) -> list[Outcome]:
+def _episodes(model: Path, close_at: float | None, variant: str,
+              seeds: list[int]) -> list[Outcome]:
     torch.set_num_threads(1)
     driver = PolicyDriver.load(model)
     if close_at is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -231,23 +232,32 @@ def save(model: VlaModel, out: Path, plan: TrainPlan) -> None:
     (out / "plan.json").write_text(json.dumps(asdict(plan), indent=1) + "\n")
 
 
+def gather(folder: Path, plan: TrainPlan, stage: int, model: Path | None) -> None:
+    """Write a stage's shards in `plan.threads` processes; the expert drives, or `model`."""
+    shards = plan.shards if model is None else plan.dagger_shards
+    with ProcessPoolExecutor(plan.threads) as pool:
+        jobs = [pool.submit(_shard, folder, plan.scene_seeds(stage, i), model)
+                for i in range(shards)]
+        for i, job in enumerate(jobs):
+            print(f"stage {stage} shard {i + 1}/{shards}: {job.result()} pictures", flush=True)
+
+
+def _shard(folder: Path, seeds: range, model: Path | None) -> int:
+    torch.set_num_threads(1)
+    if model is None:
+        return collect(folder, seeds)
+    return collect(folder, seeds, PolicyDriver.load(model).act, noise=0.5)
+
+
 def train(work: Path, plan: TrainPlan) -> Path:
     """The whole recipe; returns the folder of the last model."""
     torch.set_num_threads(plan.threads)
     folders = [work / "data"]
-    for shard in range(plan.shards):
-        count = collect(folders[0], plan.scene_seeds(0, shard))
-        print(f"expert shard {shard + 1}/{plan.shards}: {count} pictures", flush=True)
+    gather(folders[0], plan, 0, None)
     model = fit(folders, work / "stage0", plan, plan.steps, plan.lr, None)
     for stage in range(1, plan.dagger_rounds + 1):
         folders.append(work / f"dagger{stage}")
-        driver = PolicyDriver.load(model)
-        for shard in range(plan.dagger_shards):
-            count = collect(folders[-1], plan.scene_seeds(stage, shard), driver.act, noise=0.5)
-            print(f"DAgger {stage}, shard {shard + 1}/{plan.dagger_shards}: {count} pictures",
-                  flush=True)
+        gather(folders[-1], plan, stage, model)
         model = fit(folders, work / f"stage{stage}", plan, plan.dagger_steps, plan.dagger_lr,
                     model)
     return model
-
-

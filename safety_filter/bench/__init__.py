@@ -1,0 +1,1 @@
+"""Suites, baselines, metrics, statistics, report. No rclpy."""
