@@ -1,0 +1,216 @@
+"""vla_node as a process: commands when all is well; with bad input a clear state and silence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import TwistStamped
+from ros_rig import Rig, running
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from safety_filter import graph
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
+
+pytestmark = pytest.mark.ros
+INSTRUCTION = "put the red cube on the plate"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy of the shipped architecture with random weights: real files, no training."""
+    import torch
+
+    from safety_filter.vla.modeling import VlaConfig, VlaModel
+    from safety_filter.vla.profile import HeadProfile, fingerprint
+    from safety_filter.vla.words import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("vla")
+    torch.manual_seed(0)
+    VlaModel(VlaConfig()).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    HeadProfile(fingerprint(folder), (1, 0), (2, 1)).save(folder / "profile.yaml")
+    return folder
+
+
+class Camera:
+    """Publishes both pictures at 15 Hz; `size`, `encoding` and `on` are bent by tests."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.size, self.encoding, self.on = 256, "rgb8", True
+        self.twists: list[float] = []
+        self.maps: list[Image] = []
+        self._rig = rig
+        node = rig.node
+        self._scene = node.create_publisher(Image, "sim_node/scene/image", NEWEST)
+        self._wrist = node.create_publisher(Image, "sim_node/wrist/image", NEWEST)
+        self._instruction = node.create_publisher(String, "sim_node/instruction", LATCHED)
+        node.create_subscription(TwistStamped, "vla_node/twist", self._on_twist, COMMAND)
+        node.create_subscription(Image, "vla_node/attention", self.maps.append, NEWEST)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _on_twist(self, msg: TwistStamped) -> None:
+        assert np.isfinite(conversion.twist_vector(msg)).all()
+        self.twists.append(time.monotonic())
+
+    def _run(self) -> None:
+        rng = np.random.default_rng(0)
+        while not self._end.is_set():
+            if self.on:
+                pixels = rng.integers(0, 255, (self.size, self.size, 3), dtype=np.uint8)
+                msg = conversion.image(pixels, "rgb8", self._rig.now(), "scene_camera_optical")
+                msg.encoding = self.encoding
+                self._wrist.publish(
+                    conversion.image(pixels[:64, :64], "rgb8", self._rig.now(), "wrist")
+                )
+                self._scene.publish(msg)
+            time.sleep(1 / 15)
+
+    def say(self, text: str) -> None:
+        self._instruction.publish(String(data=text))
+
+    def silent_for(self, duration: float) -> bool:
+        time.sleep(0.1)
+        start = time.monotonic()
+        time.sleep(duration)
+        return not [t for t in self.twists if t > start]
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join(timeout=2.0)
+
+
+@pytest.fixture(scope="module")
+def bench(
+    weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Rig, Camera]]:
+    spec = graph.NODES["vla_node"].with_parameters(weights=str(weights), present_min=0.0)
+    with running(tmp_path_factory.mktemp("log"), spec):
+        rig = Rig()
+        rig.twist = None
+        camera = Camera(rig)
+        rig.wait_state("vla_node", "no instruction", 60.0)
+        yield rig, camera
+        camera.close()
+        rig.close()
+
+
+@pytest.fixture
+def cell(bench: tuple[Rig, Camera]) -> Iterator[tuple[Rig, Camera]]:
+    """The bench brought back to work after each test."""
+    rig, camera = bench
+    yield bench
+    camera.size, camera.encoding, camera.on, rig.joints_on = 256, "rgb8", True, True
+    camera.say(INSTRUCTION)
+    rig.wait_state("vla_node", "commanding", 10.0)
+
+
+def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: Any) -> None:
+    rig, camera = cell
+    camera.say(INSTRUCTION)
+    rig.wait_state("vla_node", "commanding")
+    camera.twists.clear()
+    camera.maps.clear()
+    time.sleep(2.0)
+    assert len(camera.twists) / 2.0 > 15.0
+    assert camera.maps
+    assert conversion.float_map(camera.maps[-1]).shape == (16, 16)
+    assert camera.maps[-1].header.frame_id.startswith("scene_camera_optical#")
+    values = rig.values("vla_node")
+    assert float(values["rate_policy_hz"]) > 5.0 and values["profile"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no instruction"),
+        ("defenestrate the xylophone", "instruction 'defenestrate the xylophone'"),
+        ("put the red cube", "instruction 'put the red cube'"),
+    ],
+)
+def test_instruction_that_names_nothing_is_told_and_nothing_is_commanded(
+    cell: Any, text: str, words: str
+) -> None:
+    rig, camera = cell
+    camera.say(text)
+    rig.wait_state("vla_node", words)
+    assert camera.silent_for(0.5)
+
+
+def test_camera_that_stops_is_told_and_the_chunk_runs_out(cell: Any) -> None:
+    rig, camera = cell
+    camera.say(INSTRUCTION)
+    rig.wait_state("vla_node", "commanding")
+    camera.on = False
+    rig.wait_state("vla_node", "not commanding: chunk ran out")
+    rig.wait_state("vla_node", "image: silent for")
+    assert camera.silent_for(0.5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("encoding", "mono16", "image encoding: expected rgb8 or bgr8, got 'mono16'"),
+        ("encoding", "16UC1", "image encoding: expected rgb8 or bgr8, got '16UC1'"),
+        ("size", 96, "scene picture: expected a square RGB picture"),
+    ],
+)
+def test_image_of_another_size_or_encoding_is_told_and_nothing_is_commanded(
+    cell: Any, field: str, value: Any, words: str
+) -> None:
+    rig, camera = cell
+    camera.say(INSTRUCTION)
+    rig.wait_state("vla_node", "commanding")
+    setattr(camera, field, value)
+    rig.wait_state("vla_node", words)
+    assert camera.silent_for(0.5)
+
+
+def test_joint_states_that_stop_are_told_and_nothing_is_commanded(cell: Any) -> None:
+    rig, camera = cell
+    rig.joints_on = False
+    rig.wait_state("vla_node", "joint_states: silent for")
+    assert camera.silent_for(0.5)
+
+
+def _not_configured(tmp_path: Path, **parameters: Any) -> str:
+    spec = graph.NODES["vla_node"].with_parameters(**parameters)
+    with running(tmp_path / "log", spec) as processes:
+        rig = Rig()
+        try:
+            rig.wait_state("vla_node", "not configured", 60.0)
+            time.sleep(0.3)
+            assert not processes.dead()
+            return rig.message("vla_node")
+        finally:
+            rig.close()
+
+
+def test_missing_weights_are_a_state_not_a_crash(tmp_path: Path) -> None:
+    assert "nowhere" in _not_configured(tmp_path, weights=str(tmp_path / "nowhere"))
+
+
+def test_corrupt_weights_are_a_state_not_a_crash(tmp_path: Path, weights: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in weights.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"\x00" * 64)
+    assert "cannot be read" in _not_configured(tmp_path, weights=str(broken))
+
+
+def test_profile_of_other_weights_is_refused(tmp_path: Path, weights: Path) -> None:
+    profile = tmp_path / "profile.yaml"
+    text = (weights / "profile.yaml").read_text()
+    profile.write_text(text.replace("weights: ", "weights: '0' #"))
+    text = _not_configured(tmp_path, weights=str(weights), profile=str(profile))
+    assert "made for weights 0" in text
