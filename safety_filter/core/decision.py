@@ -1,0 +1,81 @@
+"""The decision table: what the filter does about what it knows, first match wins.
+
+| condition                                                    | action   | state               |
+| ------------------------------------------------------------ | -------- | ------------------- |
+| operator stop latched, or a reset that waits                 | halt     | STOPPED operator    |
+| joint state absent, too old, not finite, wrong size          | halt     | STOPPED joint_state |
+| obstacles absent, too old, unreadable                        | brake    | STOPPED perception  |
+| command absent, too old, not finite, no or unknown frame     | brake    | STOPPED command     |
+| deadline, QP or verification failed, slack needed            | retreat  | STOPPED reason      |
+| a row or a limit changed the command                         | filtered | FILTERED            |
+| nothing to change                                            | pass     | PASS                |
+
+A message whose stamp lies in the future or before a clock jump counts as not received. Without a
+clear target every row stands and NO_TARGET is added. `halt` and `brake` both slow down no faster
+than the joints' acceleration limits allow and then command zeros; `halt` needs no joint state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(str, Enum):
+    """What the output is."""
+
+    PASS = 'PASS'
+    FILTERED = 'FILTERED'
+    STOPPED = 'STOPPED'
+
+
+class Action(Enum):
+    """What is sent."""
+
+    HALT = 'halt'
+    BRAKE = 'brake'
+    RETREAT = 'retreat'
+    FILTERED = 'filtered'
+    PASS = 'pass'
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one step found; each fault is a sentence, None where all is well."""
+
+    operator: str | None = None
+    joint_state: str | None = None
+    perception: str | None = None
+    command: str | None = None
+    solve: tuple[str, str] | None = None
+    changed: bool = False
+    target: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the table: `reason` is its short name, `detail` the fault in words."""
+
+    action: Action
+    state: State
+    reason: str
+    detail: str
+    no_target: bool
+
+
+def decide(c: Conditions) -> Verdict:
+    """Return the first row of the table that matches."""
+    no_target = not c.target
+    if c.operator is not None:
+        return Verdict(Action.HALT, State.STOPPED, 'operator', c.operator, no_target)
+    if c.joint_state is not None:
+        return Verdict(Action.HALT, State.STOPPED, 'joint_state', c.joint_state, no_target)
+    if c.perception is not None:
+        return Verdict(Action.BRAKE, State.STOPPED, 'perception', c.perception, no_target)
+    if c.command is not None:
+        return Verdict(Action.BRAKE, State.STOPPED, 'command', c.command, no_target)
+    if c.solve is not None:
+        return Verdict(Action.RETREAT, State.STOPPED, c.solve[0], c.solve[1], no_target)
+    if c.changed:
+        return Verdict(Action.FILTERED, State.FILTERED, 'filtered', '', no_target)
+    return Verdict(Action.PASS, State.PASS, 'pass', '', no_target)

@@ -1,0 +1,337 @@
+"""The safety filter: newest inputs in, the nearest safe command out, and why."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from safety_filter.core.decision import Action, Conditions, State, Verdict, decide
+from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
+from safety_filter.core.filter_params import TABLE, FilterParams, braking_fault, gains
+from safety_filter.core.held import held_spheres
+from safety_filter.core.inputs import (
+    Command,
+    JointSample,
+    ObstacleSample,
+    Source,
+    command_fault,
+    joints_fault,
+    obstacles_fault,
+)
+from safety_filter.core.kernel import MAX_HELD, VERIFIED, Buffers
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.limits import brake, velocity_box
+from safety_filter.core.nominal import KINDS
+from safety_filter.core.params import ParamError
+from safety_filter.core.qp import SOLVERS, Solution, solve_relaxed
+from safety_filter.core.report import Decision, NearestPair, active_names, row_name
+from safety_filter.core.robot import Array, RobotModel
+from safety_filter.core.rows import COUNT, INFEASIBLE, OVERFLOW
+from safety_filter.core.target import Target
+from safety_filter.core.wire import Role, empty_tracks
+
+SLACK = 1e-5
+"""Slack up to this (m/s) is rounding."""
+HISTORY = 512
+"""Joint states remembered, to place held objects at the time they were seen."""
+_VERIFICATION = ('', 'box', 'row', 'next state')
+
+
+class SafetyFilter:
+    """Filters one arm's commands; see decision.py for the table and rows.py for the barriers.
+
+    `timer` (seconds, any origin) measures each step against the deadline; without it there is
+    none. The filter reads no clock itself: equal calls give equal decisions.
+    """
+
+    def __init__(self, robot: RobotModel, params: FilterParams | None = None,
+                 timer: Callable[[], float] | None = None) -> None:
+        """Raise ParamError where `params` do not fit the robot."""
+        self.robot, self.params, self._timer = robot, params or FilterParams(), timer
+        p, n = self.params, robot.n
+        self._check(p)
+        limits = robot.limits
+        self._buffers = Buffers(
+            robot, np.stack([limits.lower, limits.upper, limits.velocity, limits.acceleration]),
+            gains(p), np.array(p.planes).reshape(-1, 4), np.array(p.workspace),
+            np.zeros(p.max_obstacles, ELLIPSOID_DTYPE))
+        self._kinematics = Kinematics(robot)
+        self._solver = SOLVERS[p.qp_solver]()
+        self._joints: Source[JointSample] = Source('joint_state')
+        self._command: Source[Command] = Source('command')
+        self._obstacles: Source[ObstacleSample] = Source('obstacles')
+        self._faults: dict[str, str | None] = {}
+        self._history: deque[JointSample] = deque(maxlen=HISTORY)
+        self._target = Target()
+        self._clock: tuple[float, float] | None = None
+        self._since = -np.inf
+        self._stopped, self._reset_asked = p.start_stopped, False
+        self._relaxed = False
+        self._zero = np.zeros(n)
+        self._apply_params()
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def step(self, now_mono: float, now_ros: float, joints: JointSample | None,
+             command: Command | None, obstacles: ObstacleSample | None) -> Decision:
+        """Return what to send now, given the newest message of each input (None: never received).
+
+        `now_mono` is on the clock of the receipts, `now_ros` on that of the stamps, both in s.
+        """
+        started = self._timer() if self._timer else 0.0
+        self._watch_clocks(now_mono, now_ros)
+        joint_fault = self._take_joints(joints, now_mono, now_ros)
+        perception_fault = self._take_obstacles(obstacles, now_mono, now_ros)
+        command_fault_ = self._take_command(command, now_mono, now_ros)
+        blocked = joint_fault or perception_fault or command_fault_
+        operator_fault = self._operator(blocked)
+
+        answer, solve_fault, changed = self._zero, None, False
+        if not (operator_fault or blocked):
+            answer, solve_fault, changed = self._solve(now_ros)
+        elapsed = self._timer() - started if self._timer else 0.0
+        if solve_fault is None and elapsed > self.params.deadline:
+            limit = self.params.deadline
+            solve_fault = 'deadline', f'{elapsed * 1e3:.2f} ms, limit {limit * 1e3:g} ms'
+            answer = self._brake(True)
+
+        verdict = decide(Conditions(operator_fault, joint_fault, perception_fault, command_fault_,
+                                    solve_fault, changed, self._target.clear))
+        if verdict.action in (Action.HALT, Action.BRAKE):
+            answer = self._brake(joint_fault is None)
+        self._buffers.last[:] = answer
+        return self._report(verdict, answer, elapsed)
+
+    def _solve(self, now_ros: float) -> tuple[Array, tuple[str, str] | None, bool]:
+        """Return the filtered joint velocity, a fault that stops, and whether it is changed."""
+        buffers, command = self._buffers, self._command.sample
+        assert command is not None
+        age = self._obstacles.age
+        exempt = self._target.exempt(now_ros, buffers.tool_position, age, self.params)
+        buffers.command[:len(command.value)] = command.value
+        meets, damped = buffers.assemble(
+            self._obstacle_count, self._opening, age, exempt, KINDS[command.kind],
+            command.frame_id == self.robot.tool_link)
+        buffers.slack[:buffers.counts[COUNT]] = 0.0
+        if buffers.counts[OVERFLOW]:
+            return self._brake(True), ('solver', 'too many rows'), True
+        if meets:
+            answer = buffers.nominal.copy()
+        else:
+            problem = buffers.problem()
+            solution = (Solution(False, self._zero, 'infeasible') if buffers.counts[INFEASIBLE]
+                        else self._solver.solve(problem))
+            if not solution.found:
+                return self._retreat(solution.status)
+            answer = solution.x
+        code = buffers.verify(answer, self._opening)
+        if code != VERIFIED:
+            return self._brake(True), ('verification', f'{_VERIFICATION[code]} violated'), True
+        return answer, None, damped or not meets
+
+    def _retreat(self, status: str) -> tuple[Array, tuple[str, str] | None, bool]:
+        """Return the way out when the rows cannot all hold: brake, and move away as they ask.
+
+        The command is followed only if no violated row gets worse by it than by standing still.
+        """
+        buffers, p = self._buffers, self.params
+        problem = buffers.problem()
+        if status != 'infeasible':
+            return self._brake(True), ('solver', f'{self._solver.name}: {status}'), True
+        levels = buffers.info['level'][:len(problem.rows)]
+        start = self._brake(True)
+        objective = problem.hessian - p.jerk_weight * np.eye(self.robot.n)
+        pull = -p.jerk_weight * buffers.last
+        over = np.max(np.abs(buffers.nominal) / buffers.limits[2])
+        asked = buffers.nominal * min(1.0, p.retreat_fraction / max(over, 1e-9))
+        still = solve_relaxed(self._solver, problem._replace(gradient=pull), levels, start)
+        if not still.found:
+            return start, ('solver', f'{self._solver.name}: relaxed problem: {still.status}'), True
+        gradient = pull - objective @ asked
+        away = solve_relaxed(self._solver, problem._replace(gradient=gradient), levels, start)
+        violated = still.slack > SLACK
+        gain = problem.rows[violated] @ (away.x - still.x) if away.found else np.full(1, -np.inf)
+        chosen = away if gain.size and gain.min() >= -SLACK else still
+        buffers.slack[:len(chosen.slack)] = chosen.slack
+        answer = chosen.x.copy()
+        if buffers.verify(answer, self._opening) != VERIFIED:
+            answer = start
+        if not violated.any():
+            return answer, None, True
+        worst = int(np.argmax(still.slack / np.where(levels == 1, 1.0, 1e3)))
+        name = row_name(self.robot, buffers, worst)
+        fault = (f'level{levels[worst]}_slack', f'{name}: {still.slack[worst]:.3f} m/s short')
+        return answer, fault, True
+
+    def _brake(self, state_known: bool) -> Array:
+        """Return one period of braking along the last command, with joint limits if known."""
+        b, period = self._buffers, 1.0 / self.params.rate
+        answer = np.zeros(self.robot.n)
+        if state_known:
+            velocity_box(b.q, b.last, b.limits[0], b.limits[1], b.limits[2], b.limits[3], period,
+                         b.low, b.high)
+        else:
+            b.low[:] = b.last - b.limits[3] * period
+            b.high[:] = b.last + b.limits[3] * period
+        brake(b.last, b.limits[3], period, b.low, b.high, answer)
+        np.matmul(b.tool_jacobian, answer, out=b.twist)
+        return answer
+
+    # --- inputs ---------------------------------------------------------------------------------
+
+    def _watch_clocks(self, now_mono: float, now_ros: float) -> None:
+        """After a jump of either clock, what was received before does not count."""
+        if self._clock is not None:
+            mono, ros = now_mono - self._clock[0], now_ros - self._clock[1]
+            if mono < 0.0 or not abs(ros - mono) <= self.params.clock_jump:
+                self._since = now_mono
+                for source in (self._joints, self._command, self._obstacles):
+                    source.forget()
+                self._history.clear()
+        self._clock = (now_mono, now_ros)
+
+    def _take_joints(self, offered: JointSample | None, now_mono: float,
+                     now_ros: float) -> str | None:
+        """Take the joint state, predicted to now at its measured velocity."""
+        p, source = self.params, self._joints
+        fault = source.update(offered, now_mono, now_ros, p.joint_state_age, p.future_tolerance,
+                              self._since)
+        if source.sample is not None and source.fresh:
+            self._faults['joints'] = joints_fault(source.sample, self.robot.n)
+            if self._faults['joints'] is None:
+                self._history.append(source.sample)
+        fault = fault or self._faults['joints']
+        if fault is None and source.sample is not None:
+            sample = source.sample
+            np.multiply(sample.dq, source.age, out=self._buffers.q)
+            self._buffers.q += sample.q
+            self._opening = self.robot.max_opening if sample.opening is None else sample.opening
+        return fault
+
+    def _take_command(self, offered: Command | None, now_mono: float,
+                      now_ros: float) -> str | None:
+        p, source = self.params, self._command
+        fault = source.update(offered, now_mono, now_ros, p.command_age, p.future_tolerance,
+                              self._since)
+        if source.sample is not None and source.fresh:
+            frames = (*p.base_frames, self.robot.tool_link)
+            self._faults['command'] = command_fault(source.sample, self.robot.n, frames)
+        return fault or self._faults['command']
+
+    def _take_obstacles(self, offered: ObstacleSample | None, now_mono: float,
+                        now_ros: float) -> str | None:
+        p, source = self.params, self._obstacles
+        fault = source.update(offered, now_mono, now_ros, p.obstacles_age, p.future_tolerance,
+                              self._since)
+        sample = source.sample
+        if sample is not None and source.fresh:
+            self._faults['obstacles'] = obstacles_fault(sample, p.max_obstacles, p.base_frames)
+            if self._faults['obstacles'] is None:
+                self._load(sample)
+        return fault or self._faults['obstacles']
+
+    def _load(self, sample: ObstacleSample) -> None:
+        """Take new tracks: ellipsoids, the target, and what is held."""
+        load_tracks(sample.tracks, self._buffers.obstacles)
+        self._obstacle_count = len(sample.tracks)
+        self._target.update(sample.tracks)
+        holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
+        if holding or self._buffers.sphere_count > len(self.robot.spheres):
+            earlier = [s for s in self._history if s.stamp <= sample.stamp]
+            q = earlier[-1].q if earlier else self._buffers.q
+            self._buffers.hold(held_spheres(self.robot, self._kinematics, sample.tracks, q,
+                                            self.params.held_inflation, MAX_HELD))
+
+    # --- operator -------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Latch a stop. Not an emergency stop: it relies on this software."""
+        self._stopped, self._reset_asked = True, False
+
+    def reset(self) -> None:
+        """Ask to release the stop; done once all inputs are fresh and the command is near zero."""
+        self._reset_asked = True
+
+    def _operator(self, blocked: str | None) -> str | None:
+        if not self._stopped:
+            self._reset_asked = False
+            return None
+        if not self._reset_asked:
+            return 'stopped by the operator'
+        if blocked:
+            return f'reset waits: {blocked}'
+        command = self._command.sample
+        assert command is not None
+        value = command.value
+        if command.kind == 'joint_position':
+            value = self.params.position_gain * (value - self._buffers.q)
+        size = float(np.linalg.norm(value))
+        if size > self.params.reset_speed:
+            return f'reset waits: command {size:.3f}, must be at most {self.params.reset_speed:g}'
+        self._stopped = self._reset_asked = False
+        return None
+
+    # --- parameters and start -------------------------------------------------------------------
+
+    def update_params(self, changes: Mapping[str, object]) -> None:
+        """Change parameters while running.
+
+        Raises:
+            ParamError: not allowed or not valid; the old set stands.
+        """
+        new = TABLE.update(self.params, changes)
+        self._check(new)
+        self.params = new
+        self._apply_params()
+
+    def _check(self, params: FilterParams) -> None:
+        fault = braking_fault(params, self.robot)
+        if fault is not None:
+            raise ParamError([fault])
+
+    def _apply_params(self) -> None:
+        p, limits, b = self.params, self.robot.limits, self._buffers
+        b.gain[:] = gains(p)
+        b.limits[0], b.limits[1] = limits.lower + p.joint_margin, limits.upper - p.joint_margin
+        b.limits[2] = limits.velocity * p.velocity_scale
+        b.limits[3] = limits.acceleration * p.acceleration_scale
+
+    def warm_up(self) -> float:
+        """Compile everything, on a copy; return how many seconds that took."""
+        started = time.perf_counter()
+        copy = SafetyFilter(self.robot, self.params)
+        middle = (self.robot.limits.lower + self.robot.limits.upper) / 2
+        copy._kinematics.tool(middle)
+        tracks = empty_tracks(2)
+        for name in ('x', 'y', 'z'):
+            tracks[name] = copy._kinematics.spheres(middle)[-1][{'x': 0, 'y': 1, 'z': 2}[name]]
+        tracks['role'][1] = int(Role.HELD)
+        for k in range(3):
+            now = k / self.params.rate
+            copy.step(now, now, JointSample(now, now, middle, np.zeros(self.robot.n)),
+                      Command(now, now, 'twist', np.full(6, 0.1), self.params.base_frames[0]),
+                      ObstacleSample(now, now, self.params.base_frames[0], tracks))
+        copy.step(1e3, 1e3, None, None, None)
+        return time.perf_counter() - started
+
+    # --- report ---------------------------------------------------------------------------------
+
+    def _report(self, verdict: Verdict, answer: Array, elapsed: float) -> Decision:
+        b = self._buffers
+        solved = verdict.action in (Action.PASS, Action.FILTERED, Action.RETREAT)
+        count = int(b.counts[COUNT]) if solved else 0
+        changed = verdict.state is not State.PASS and solved
+        levels = b.info['level'][:count]
+        slack = b.slack[:count] if verdict.action is Action.RETREAT else b.slack[:0]
+        return Decision(
+            state=verdict.state.value, reason=verdict.reason, detail=verdict.detail,
+            no_target=verdict.no_target, qd=answer, twist=b.twist.copy(),
+            nominal_qd=b.nominal.copy() if solved else self._zero,
+            nearest=NearestPair.of(self.robot, b) if solved else None,
+            active_rows=active_names(self.robot, b, answer) if changed else (),
+            level1_slack=float(slack[levels == 1].max(initial=0.0)) if slack.size else 0.0,
+            level2_slack=float(slack[levels == 2].max(initial=0.0)) if slack.size else 0.0,
+            rows=count, solve_us=elapsed * 1e6)

@@ -1,0 +1,56 @@
+"""What the gripper holds: tracks of role HELD become spheres fixed to the tool."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.robot import SPHERE_DTYPE, Array, BodyKind, RobotModel, Structs
+from safety_filter.core.wire import Role, Tracks
+
+SPHERES_PER_TRACK = 3
+
+
+def held_spheres(robot: RobotModel, kinematics: Kinematics, tracks: Tracks, q: Array,
+                 inflation: float, most: int) -> Structs:
+    """Return spheres (at most `most`) that cover the HELD tracks, fixed to the tool's joint.
+
+    `q` is the arm at the tracks' stamp. An ellipsoid with semi-axes a >= b >= c is cut in three
+    along a; each sphere holds one slab of the enclosing spheroid (a, b, b).
+    """
+    held = tracks[tracks['role'] == int(Role.HELD)][:most // SPHERES_PER_TRACK]
+    if len(held) == 0:
+        return np.zeros(0, SPHERE_DTYPE)
+    ellipsoids = np.zeros(len(held), ELLIPSOID_DTYPE)
+    load_tracks(held, ellipsoids)
+    rotation, position = kinematics.joint_frame(q, int(robot.tool['joint'][0]))
+    out = np.zeros(len(held) * SPHERES_PER_TRACK, SPHERE_DTYPE)
+    out['joint'], out['kind'] = robot.tool['joint'][0], int(BodyKind.HELD)
+    out['group'] = len(robot.bodies)
+    for i, e in enumerate(ellipsoids):
+        long = int(np.argmax(e['axes']))
+        a, b = float(e['axes'][long]), float(np.delete(e['axes'], long).max())
+        shift, radius = slab_spheres(a, b)
+        for k, along in enumerate((-shift, 0.0, shift)):
+            sphere = out[SPHERES_PER_TRACK * i + k]
+            centre = e['centre'] + along * e['rotation'][:, long]
+            sphere['offset'] = rotation.T @ (centre - position)
+            sphere['radius'] = radius + inflation
+    return out
+
+
+def slab_spheres(a: float, b: float) -> tuple[float, float]:
+    """Return offset and radius of three equal spheres on the axis that hold a spheroid (a, b, b).
+
+    With spheres at -d, 0, d, the surface point at x along the axis is at distance^2
+    (x - d_k)^2 + b^2 (1 - x^2 / a^2) from the nearest; d is chosen to make the largest one least.
+    """
+    x = np.linspace(0.0, a, 41)
+    height = b * b * (1.0 - (x / a) ** 2)
+    best = (0.0, max(a, b))
+    for d in np.linspace(0.0, a, 41):
+        worst = float(np.sqrt(np.max(np.minimum((x - d) ** 2, x ** 2) + height)))
+        if worst < best[1]:
+            best = (float(d), worst)
+    return best[0], best[1] * 1.005  # the grid's coarseness

@@ -1,0 +1,247 @@
+"""One compiled call from state and tracks to the QP, and one that verifies its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from safety_filter.core.kinematics import joint_frames, place, point_jacobian, tool_frame
+from safety_filter.core.limits import velocity_box
+from safety_filter.core.nominal import nominal_velocity, objective
+from safety_filter.core.qp import INFINITY, Problem
+from safety_filter.core.robot import Array, Ints, RobotModel, Structs
+from safety_filter.core.rows import (
+    COUNT,
+    GROUP_DTYPE,
+    NEAREST_DTYPE,
+    ROW_DTYPE,
+    SELF_ROW,
+    Bodies,
+    Rows,
+    body_bounds,
+    obstacle_rows,
+    plane_rows,
+    self_rows,
+    workspace_rows,
+)
+
+MAX_ROWS = 2048
+"""More rows than this that could bind are an overflow: the step brakes."""
+MAX_HELD = 9
+"""Most spheres for what the gripper holds."""
+TOLERANCE = 1e-6
+"""Accepted violation of a row (m/s) or of the box (rad/s) in a solver's answer."""
+NEAR = 1e-9
+"""The nominal velocity counts as unchanged if it meets all rows to within this."""
+
+VERIFIED, OUTSIDE_BOX, ROW_VIOLATED, NEXT_STATE_VIOLATED = 0, 1, 2, 3
+
+
+@nb.njit(cache=True, error_model='numpy')
+def assemble(
+        joints: Structs, spheres: Structs, tool: Structs, pairs: Ints, limits: Array,
+        gain: Structs, planes: Array, workspace: Array, rotation: Array, position: Array,
+        axis: Array,
+        points: Array, jacobian: Array, speed: Array, curve: Array, groups: Structs,
+        tool_rotation: Array, tool_position: Array, tool_jacobian: Array, low: Array, high: Array,
+        nominal: Array, hessian: Array, gradient: Array, a: Array, b: Array, info: Structs,
+        counts: Ints, nearest: Structs, scratch: Array, obstacles: Structs, q: Array, last: Array,
+        command: Array, obstacle_count: int, sphere_count: int, opening: float, tau: float,
+        exempt: int, kind: int, in_tool_frame: bool) -> tuple[bool, bool]:
+    """Fill kinematics, box, rows and objective of one step.
+
+    Returns whether the nominal velocity meets them all, and whether a twist was damped.
+    """
+    p = gain[0]
+    bodies = Bodies(spheres[:sphere_count], points[:sphere_count], jacobian[:sphere_count],
+                    speed[:sphere_count], curve[:sphere_count], groups)
+    rows = Rows(a, b, info, counts)
+    counts[:] = 0
+    joint_frames(joints, q, opening, rotation, position, axis)
+    for s in range(sphere_count):
+        place(rotation, position, spheres[s].joint, spheres[s].offset, points[s])
+        point_jacobian(joints, position, axis, spheres[s].joint, points[s], jacobian[s])
+    tool_frame(joints, tool, rotation, position, axis, tool_rotation, tool_position, tool_jacobian)
+    velocity_box(q, last, limits[0], limits[1], limits[2], limits[3], p.period, low, high)
+    damped = nominal_velocity(kind, command, q, limits[2], tool_rotation, in_tool_frame,
+                              tool_jacobian, p, nominal)
+    body_bounds(bodies, low, high)
+    obstacle_rows(rows, bodies, obstacles, obstacle_count, tau, exempt, p, low, high, nearest)
+    plane_rows(rows, bodies, planes, p, low, high)
+    bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
+    workspace_rows(rows, workspace, tool_position, tool_jacobian, p, bend, low, high, scratch)
+    self_rows(rows, bodies, pairs, p, low, high, scratch)
+    if _meets(nominal, low, high, rows, NEAR):
+        return True, damped
+    objective(kind, nominal, last, tool_jacobian, p, hessian, gradient)
+    return False, damped
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _meets(x: Array, low: Array, high: Array, rows: Rows, tolerance: float) -> bool:
+    for i in range(len(x)):
+        if not low[i] - tolerance <= x[i] <= high[i] + tolerance:
+            return False
+    for k in range(rows.counts[COUNT]):
+        total = -rows.b[k] + tolerance
+        for i in range(len(x)):
+            total += rows.a[k, i] * x[i]
+        if not total >= 0.0:
+            return False
+    return True
+
+
+@nb.njit(cache=True, error_model='numpy')
+def verify(
+        joints: Structs, spheres: Structs, tool: Structs, gain: Structs, rotation: Array,
+        position: Array, axis: Array, points: Array, tool_position: Array, tool_jacobian: Array,
+        low: Array, high: Array, a: Array, b: Array, info: Structs, counts: Ints, slack: Array,
+        moved: Array, q: Array, x: Array, opening: float, twist: Array, tight: Ints) -> int:
+    """Check `x` against the box, the rows less `slack`, and every row's h one period on.
+
+    Clips rounding (at most TOLERANCE) to the box, fills `twist` = J x and `tight` (0 or 1 a row).
+    """
+    n = len(x)
+    p = gain[0]
+    for i in range(n):
+        if not low[i] - TOLERANCE <= x[i] <= high[i] + TOLERANCE:
+            return OUTSIDE_BOX
+        x[i] = min(max(x[i], low[i]), high[i])
+    for r in range(6):
+        twist[r] = 0.0
+        for i in range(n):
+            twist[r] += tool_jacobian[r, i] * x[i]
+    count = counts[COUNT]
+    if count == 0:
+        return VERIFIED
+    for k in range(count):
+        rest = slack[k] - b[k]
+        for i in range(n):
+            rest += a[k, i] * x[i]
+        if not rest >= -TOLERANCE:
+            return ROW_VIOLATED
+        tight[k] = 1 if rest <= TOLERANCE else 0
+    for i in range(n):
+        moved[0, i] = q[i] + p.period * x[i]
+    joint_frames(joints, moved[0], opening, rotation, position, axis)
+    point, other = moved[1], moved[2]
+    for k in range(count):
+        row = info[k]
+        ahead = row.h - p.period * row.drift
+        if row.sphere < 0:
+            place(rotation, position, tool[0].joint, tool[0].offset, point)
+            for r in range(3):
+                ahead += row.normal[r] * (point[r] - tool_position[r])
+        else:
+            place(rotation, position, spheres[row.sphere].joint, spheres[row.sphere].offset, point)
+            for r in range(3):
+                ahead += row.normal[r] * (point[r] - points[row.sphere, r])
+        if row.kind == SELF_ROW:
+            place(rotation, position, spheres[row.other].joint, spheres[row.other].offset, other)
+            for r in range(3):
+                ahead -= row.normal[r] * (other[r] - points[row.other, r])
+        if not ahead >= row.h - p.period * (row.alpha + slack[k]) - TOLERANCE * p.period:
+            return NEXT_STATE_VIOLATED
+    return VERIFIED
+
+
+@dataclass
+class Buffers:
+    """Everything the compiled functions read and write for one robot, allocated once."""
+
+    robot: RobotModel
+    limits: Array
+    gain: Structs
+    planes: Array
+    workspace: Array
+    obstacles: Structs
+
+    def __post_init__(self) -> None:
+        robot, n = self.robot, self.robot.n
+        count, held = len(robot.joints), len(robot.spheres)
+        total = held + MAX_HELD
+        self.sphere_count = held
+        self.spheres = np.zeros(total, robot.spheres.dtype)
+        self.spheres[:held] = robot.spheres
+        self.rotation, self.position = np.zeros((count, 3, 3)), np.zeros((count, 3))
+        self.axis = np.zeros((count, 3))
+        self.points, self.jacobian = np.zeros((total, 3)), np.zeros((total, n, 3))
+        self.speed, self.curve = np.zeros(total), np.zeros(total)
+        self.groups = np.zeros(len(robot.bodies) + 1, GROUP_DTYPE)
+        self.tool_rotation, self.tool_position = np.zeros((3, 3)), np.zeros(3)
+        self.tool_jacobian = np.zeros((6, n))
+        self.lower = np.zeros(n + MAX_ROWS)  # bounds of x, then of the rows, as solvers want them
+        self.upper = np.full(n + MAX_ROWS, INFINITY)
+        self.low, self.high, self.b = self.lower[:n], self.upper[:n], self.lower[n:]
+        self.nominal, self.gradient = np.zeros(n), np.zeros(n)
+        self.hessian = np.zeros((n, n))
+        self.a = np.zeros((MAX_ROWS, n))
+        self.info = np.zeros(MAX_ROWS, ROW_DTYPE)
+        self.counts = np.zeros(4, np.int64)
+        self.nearest = np.zeros(1, NEAREST_DTYPE)
+        self.scratch = np.zeros((n, 3))
+        self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.int64)
+        self.moved = np.zeros((3, max(n, 3)))
+        self.q, self.last = np.zeros(n), np.zeros(n)
+        self.command, self.twist = np.zeros(max(n, 6)), np.zeros(6)
+        self._groups_of_robot()
+        self._assemble: tuple[Any, ...] = (
+            robot.joints, self.spheres, robot.tool, robot.self_pairs, self.limits, self.gain,
+            self.planes, self.workspace, self.rotation, self.position, self.axis, self.points,
+            self.jacobian, self.speed, self.curve, self.groups, self.tool_rotation,
+            self.tool_position, self.tool_jacobian, self.low, self.high, self.nominal,
+            self.hessian, self.gradient, self.a, self.b, self.info, self.counts, self.nearest,
+            self.scratch, self.obstacles, self.q, self.last, self.command)
+        self._verify: tuple[Any, ...] = (
+            robot.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
+            self.axis, self.points, self.tool_position, self.tool_jacobian, self.low, self.high,
+            self.a, self.b, self.info, self.counts, self.slack, self.moved, self.q)
+
+    def _groups_of_robot(self) -> None:
+        spheres = self.robot.spheres
+        for g in range(len(self.robot.bodies)):
+            members = np.flatnonzero(spheres['group'] == g)
+            joint = int(spheres['joint'][members[0]])
+            self.groups[g]['start'], self.groups[g]['stop'] = members[0], members[-1] + 1
+            self.groups[g]['fixed'] = not moves_with_arm(self.robot, joint)
+        self.groups[-1]['fixed'] = True
+
+    def hold(self, spheres: Structs) -> None:
+        """Attach `spheres` (at most MAX_HELD) as the last group; an empty array lets go."""
+        base = len(self.robot.spheres)
+        self.sphere_count = base + len(spheres)
+        self.spheres[base:self.sphere_count] = spheres
+        group = self.groups[-1:]
+        group['start'], group['stop'] = base, self.sphere_count
+        group['fixed'] = len(spheres) == 0
+
+    def assemble(self, obstacle_count: int, opening: float, tau: float, exempt: int, kind: int,
+                 in_tool_frame: bool) -> tuple[bool, bool]:
+        """Call `assemble` on these buffers."""
+        out: tuple[bool, bool] = assemble(
+            *self._assemble, obstacle_count, self.sphere_count, opening, tau, exempt, kind,
+            in_tool_frame)
+        return out
+
+    def problem(self) -> Problem:
+        """Return the QP of the last `assemble`, as views."""
+        count = int(self.counts[COUNT])
+        n = len(self.gradient)
+        return Problem(self.hessian, self.gradient, self.a[:count], self.lower[:n + count],
+                       self.upper[:n + count])
+
+    def verify(self, x: Array, opening: float) -> int:
+        """Call `verify` on these buffers; `x` is clipped to the box in place."""
+        return int(verify(*self._verify, x, opening, self.twist, self.tight))
+
+
+def moves_with_arm(robot: RobotModel, joint: int) -> bool:
+    """Return whether an arm joint moves what is fixed to `joint` (-1: base)."""
+    while joint >= 0:
+        if robot.joints['column'][joint] >= 0:
+            return True
+        joint = int(robot.joints['parent'][joint])
+    return False

@@ -1,0 +1,330 @@
+"""The CBF rows: one linear inequality a.q' >= b for each pair that could come too close.
+
+For a robot sphere (p, r) and an obstacle ellipsoid (c, Q) with velocity v, any unit n gives
+g(n) = n.(p - c) - r - sqrt(n'Qn), at most the true distance. With n frozen for the step
+
+    n'J q' >= n'v + k_v sqrt(n' Sv n) + a (tau + Ts) - alpha(h) + c Ts / 2,     h = g(n) - margin
+    margin = m0 + k_p sqrt(n' Sp n) + k_v sqrt(n' Sv n) tau + a tau^2 / 2 + tracking error
+
+keeps h >= 0: c is predicted by the latency tau, a bounds the obstacle's acceleration, and c Ts / 2
+covers the curvature of the sphere's path while q' is held (c: see `body_bounds`). Planes, the
+workspace and the robot's own sphere pairs have such rows without the obstacle terms.
+
+A row that no q' in the velocity box can violate is left out: that loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from safety_filter.core.ellipsoids import separating_normal, spread
+from safety_filter.core.robot import Array, BodyKind, Ints, Record, Structs
+from safety_filter.core.wire import Role
+
+OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW = 0, 1, 2, 3
+LEVEL_MOVING, LEVEL_STATIC = 1, 2
+
+ROW_DTYPE = np.dtype([
+    ('kind', 'i8'),      # OBSTACLE_ROW ...
+    ('sphere', 'i8'),    # index of the sphere, -1: tool frame
+    ('other', 'i8'),     # index of the obstacle, plane, workspace side or second sphere
+    ('level', 'i8'),     # 1: moving obstacles and self-collision; 2: static scene
+    ('h', 'f8'),         # barrier, m
+    ('alpha', 'f8'),     # alpha(h), m/s
+    ('drift', 'f8'),     # speed at which the other side may come closer along n, m/s
+    ('normal', 'f8', 3)], align=True)
+
+NEAREST_DTYPE = np.dtype([
+    ('sphere', 'i8'), ('obstacle', 'i8'), ('distance', 'f8'),
+    ('on_robot', 'f8', 3), ('on_obstacle', 'f8', 3)], align=True)
+
+COUNT, OVERFLOW, INFEASIBLE, CANDIDATES = 0, 1, 2, 3
+"""Indices into `Rows.counts`."""
+
+_HAND, _FINGER, _HELD = int(BodyKind.HAND), int(BodyKind.FINGER), int(BodyKind.HELD)
+_TARGET, _SUPPORT, _HELD_TRACK = int(Role.TARGET), int(Role.SUPPORT), int(Role.HELD)
+
+
+class Bodies(NamedTuple):
+    """The robot's spheres at one instant, and bounds that hold for every q' in the box."""
+
+    spheres: Structs
+    points: Array     # (s, 3) centres
+    jacobian: Array   # (s, n, 3)
+    speed: Array      # (s,) greatest speed, m/s
+    curve: Array      # (s,) greatest acceleration at constant q', m/s^2
+    groups: Structs   # GROUP_DTYPE
+
+
+class Rows(NamedTuple):
+    """Rows a (m, n), b (m,) with what they are about; counts[COUNT] of them are in use."""
+
+    a: Array
+    b: Array
+    info: Structs
+    counts: Ints
+
+
+GROUP_DTYPE = np.dtype([
+    ('start', 'i8'), ('stop', 'i8'), ('fixed', 'i8'),
+    ('radius', 'f8'), ('speed', 'f8'), ('curve', 'f8'), ('centre', 'f8', 3)], align=True)
+"""The spheres of one link, with a ball about them all."""
+
+
+@nb.njit(cache=True, error_model='numpy')
+def class_k(h: float, slope: float, deceleration: float) -> float:
+    """Return alpha(h): slope h near contact, then sqrt(2 a (h - a / (2 slope^2))), joined
+    smoothly.
+
+    Below both alpha0 h and sqrt(2 a h), and following it never takes more than `deceleration`.
+    """
+    knee = deceleration / (slope * slope)
+    if h <= knee:
+        return slope * h
+    return float(np.sqrt(2.0 * deceleration * (h - knee / 2.0)))
+
+
+@nb.njit(cache=True, error_model='numpy')
+def class_k_inverse(speed: float, slope: float, deceleration: float) -> float:
+    """Return the h at which alpha(h) = speed >= 0."""
+    if speed <= deceleration / slope:
+        return speed / slope
+    return speed * speed / (2.0 * deceleration) + deceleration / (2.0 * slope * slope)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def body_bounds(bodies: Bodies, low: Array, high: Array) -> None:
+    """Fill the bounds on speed and curvature of every sphere for q' in the box.
+
+    At constant q' a point moves with acceleration sum_i q'_i sum_{j<=i} (2 - d_ij) q'_j z_j x J_i,
+    so at most sum_i m_i |J_i| (m_i + 2 sum_{j<i} m_j) with m the largest |q'| in the box.
+    """
+    n = len(low)
+    for s in range(len(bodies.points)):
+        vx, vy, vz = 0.0, 0.0, 0.0
+        wide, before, bend = 0.0, 0.0, 0.0
+        for i in range(n):
+            column = bodies.jacobian[s, i]
+            jx, jy, jz = column[0], column[1], column[2]
+            length = np.sqrt(jx * jx + jy * jy + jz * jz)
+            middle, half = (low[i] + high[i]) / 2.0, (high[i] - low[i]) / 2.0
+            vx, vy, vz = vx + jx * middle, vy + jy * middle, vz + jz * middle
+            wide += length * half
+            most = abs(middle) + half
+            bend += most * length * (most + 2.0 * before)
+            before += most
+        bodies.speed[s] = np.sqrt(vx * vx + vy * vy + vz * vz) + wide
+        bodies.curve[s] = bend
+    for g in range(len(bodies.groups)):
+        _group_bounds(bodies, g)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _group_bounds(bodies: Bodies, index: int) -> None:
+    group = bodies.groups[index]
+    count = group.stop - group.start
+    for k in range(3):
+        group.centre[k] = 0.0
+        for s in range(group.start, group.stop):
+            group.centre[k] += bodies.points[s, k] / count
+    group.radius = group.speed = group.curve = 0.0
+    for s in range(group.start, group.stop):
+        x = bodies.points[s, 0] - group.centre[0]
+        y = bodies.points[s, 1] - group.centre[1]
+        z = bodies.points[s, 2] - group.centre[2]
+        out = np.sqrt(x * x + y * y + z * z) + bodies.spheres[s].radius
+        group.radius = max(group.radius, out)
+        group.speed = max(group.speed, bodies.speed[s])
+        group.curve = max(group.curve, bodies.curve[s])
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: float, nz: float,
+         bound: float, kind: int, sphere: int, other: int, level: int, h: float, alpha: float,
+         drift: float) -> None:
+    """Append the row n'J q' >= bound unless every q' in the box meets it."""
+    count = rows.counts[COUNT]
+    if count == len(rows.b):
+        rows.counts[OVERFLOW] = 1
+        return
+    row = rows.a[count]
+    least, most = 0.0, 0.0
+    for i in range(len(low)):
+        a = nx * jacobian[i, 0] + ny * jacobian[i, 1] + nz * jacobian[i, 2]
+        row[i] = a
+        least += a * low[i] if a > 0.0 else a * high[i]
+        most += a * high[i] if a > 0.0 else a * low[i]
+    if least >= bound:
+        return
+    if most < bound:
+        rows.counts[INFEASIBLE] += 1
+    rows.b[count] = bound
+    info = rows.info[count]
+    info.kind, info.sphere, info.other, info.level = kind, sphere, other, level
+    info.h, info.alpha, info.drift = h, alpha, drift
+    info.normal[0], info.normal[1], info.normal[2] = nx, ny, nz
+    rows.counts[COUNT] = count + 1
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _alpha(h: float, p: Record) -> float:
+    """Return alpha(h) with the retreat asked for below zero bounded."""
+    return float(max(class_k(h, p.alpha0, p.brake_acceleration), -p.retreat_speed))
+
+
+@nb.njit(cache=True, error_model='numpy')
+def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, tau: float,
+                  exempt: int, p: Record, low: Array, high: Array, nearest: Structs) -> None:
+    """Append the rows of every sphere against every obstacle; `exempt` is the id of the target.
+
+    A link whose ball is so far that alpha(h) exceeds any closing speed is passed over, likewise a
+    sphere; `nearest` gets the least g(n) over all pairs that are not exempt.
+    """
+    best = nearest[0]
+    best.sphere, best.obstacle, best.distance = -1, -1, np.inf
+    for o in range(count):
+        e = obstacles[o]
+        if e.role == _HELD_TRACK:
+            continue
+        resting = e.speed <= p.resting_speed
+        level = LEVEL_STATIC if resting else LEVEL_MOVING
+        a_max = p.resting_acceleration if resting else p.obstacle_acceleration
+        surge = a_max * (tau + p.period)
+        fixed_margin = p.obstacle_margin + p.tracking_error + a_max * tau * tau / 2.0
+        cx = e.centre[0] + e.velocity[0] * tau
+        cy = e.centre[1] + e.velocity[1] * tau
+        cz = e.centre[2] + e.velocity[2] * tau
+        widest = fixed_margin + p.sigma_position * e.p_sigma + p.sigma_velocity * e.v_sigma * tau
+        widest = max(widest, p.target_hand_margin, p.support_margin)
+        fastest = e.speed + p.sigma_velocity * e.v_sigma + surge
+        is_target = e.role == _TARGET and e.id == exempt
+        for g in range(len(bodies.groups)):
+            group = bodies.groups[g]
+            if group.fixed:
+                continue
+            rows.counts[CANDIDATES] += group.stop - group.start
+            bend = p.sampled_data * group.curve * p.period / 2.0
+            clear = widest + class_k_inverse(group.speed + fastest + bend, p.alpha0,
+                                             p.brake_acceleration)
+            x, y, z = cx - group.centre[0], cy - group.centre[1], cz - group.centre[2]
+            rim = group.radius + e.reach
+            d2 = x * x + y * y + z * z
+            if d2 >= (rim + clear) ** 2 and d2 >= (rim + best.distance) ** 2:
+                continue
+            for s in range(group.start, group.stop):
+                kind, radius = bodies.spheres[s].kind, bodies.spheres[s].radius
+                if is_target and (kind == _FINGER or kind == _HELD):
+                    continue
+                if e.role == _SUPPORT and kind == _HELD:
+                    continue
+                point = bodies.points[s]
+                x, y, z = point[0] - cx, point[1] - cy, point[2] - cz
+                rim = radius + e.reach
+                d2 = x * x + y * y + z * z
+                if d2 >= (rim + clear) ** 2 and d2 >= (rim + best.distance) ** 2:
+                    continue
+                nx, ny, nz, g_n = separating_normal(x, y, z, e.axes, e.rotation)
+                distance = g_n - radius
+                if distance < best.distance:
+                    best.sphere, best.obstacle, best.distance = s, o, distance
+                    _witness(best, bodies, e, nx, ny, nz, distance)
+                v_spread = p.sigma_velocity * spread(e.v_cov, nx, ny, nz)
+                approach = nx * e.velocity[0] + ny * e.velocity[1] + nz * e.velocity[2]
+                drift = approach + v_spread + surge
+                h = (distance - fixed_margin - v_spread * tau
+                     - p.sigma_position * spread(e.p_cov, nx, ny, nz))
+                if is_target and kind == _HAND:
+                    h, drift = distance - p.target_hand_margin, approach
+                elif e.role == _SUPPORT and kind == _FINGER and nz >= p.support_cosine:
+                    h, drift = distance - p.support_margin, approach
+                alpha = _alpha(h, p)
+                bound = drift - alpha + p.sampled_data * bodies.curve[s] * p.period / 2.0
+                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, bound, OBSTACLE_ROW, s, o,
+                     level, h, alpha, drift)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _witness(best: Record, bodies: Bodies, e: Record, nx: float, ny: float, nz: float,
+             distance: float) -> None:
+    """Fill the nearest points of the pair: on the sphere, and from there along -n."""
+    for k, n in enumerate((nx, ny, nz)):
+        best.on_robot[k] = bodies.points[best.sphere, k] - bodies.spheres[best.sphere].radius * n
+        best.on_obstacle[k] = best.on_robot[k] - distance * n
+
+
+@nb.njit(cache=True, error_model='numpy')
+def plane_rows(rows: Rows, bodies: Bodies, planes: Array, p: Record, low: Array,
+               high: Array) -> None:
+    """Append the rows n.p - r >= d + margin of every moving sphere against every plane (k, 4)."""
+    for k in range(len(planes)):
+        nx, ny, nz = planes[k, 0], planes[k, 1], planes[k, 2]
+        for g in range(len(bodies.groups)):
+            group = bodies.groups[g]
+            if group.fixed:
+                continue
+            for s in range(group.start, group.stop):
+                rows.counts[CANDIDATES] += 1
+                kind = bodies.spheres[s].kind
+                margin = p.plane_margin
+                if kind == _FINGER:
+                    margin = p.plane_finger_margin
+                elif kind == _HELD:
+                    margin = p.plane_held_margin
+                h = (nx * bodies.points[s, 0] + ny * bodies.points[s, 1] + nz * bodies.points[s, 2]
+                     - planes[k, 3] - bodies.spheres[s].radius - margin)
+                alpha = _alpha(h, p)
+                bend = p.sampled_data * bodies.curve[s] * p.period / 2.0
+                if bodies.speed[s] <= alpha - bend:
+                    continue
+                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, bend - alpha, PLANE_ROW, s,
+                     k, LEVEL_STATIC, h, alpha, 0.0)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def workspace_rows(rows: Rows, box: Array, tool_position: Array, tool_jacobian: Array, p: Record,
+                   bend: float, low: Array, high: Array, scratch: Array) -> None:
+    """Append the rows that keep the tool frame's origin in `box` (lower x y z, upper x y z)."""
+    for i in range(len(low)):
+        for k in range(3):
+            scratch[i, k] = tool_jacobian[k, i]
+    for side in range(6):
+        k, sign = side % 3, 1.0 if side < 3 else -1.0
+        h = sign * (tool_position[k] - box[side])
+        alpha = _alpha(h, p)
+        rows.counts[CANDIDATES] += 1
+        _add(rows, low, high, scratch, sign * (k == 0), sign * (k == 1), sign * (k == 2),
+             bend - alpha, WORKSPACE_ROW, -1, side, LEVEL_STATIC, h, alpha, 0.0)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, low: Array,
+              high: Array, scratch: Array) -> None:
+    """Append the rows of the robot's own sphere pairs (m, 2)."""
+    for k in range(len(pairs)):
+        i, j = pairs[k, 0], pairs[k, 1]
+        rows.counts[CANDIDATES] += 1
+        bend = p.sampled_data * (bodies.curve[i] + bodies.curve[j]) * p.period / 2.0
+        reach = bodies.spheres[i].radius + bodies.spheres[j].radius + p.self_margin
+        clear = reach + class_k_inverse(bodies.speed[i] + bodies.speed[j] + bend, p.alpha0,
+                                        p.brake_acceleration)
+        x = bodies.points[i, 0] - bodies.points[j, 0]
+        y = bodies.points[i, 1] - bodies.points[j, 1]
+        z = bodies.points[i, 2] - bodies.points[j, 2]
+        d2 = x * x + y * y + z * z
+        if d2 >= clear * clear:
+            continue
+        distance = np.sqrt(d2)
+        nx, ny, nz = 0.0, 0.0, 1.0
+        if distance > 1e-9:
+            nx, ny, nz = x / distance, y / distance, z / distance
+        for c in range(len(low)):
+            for r in range(3):
+                scratch[c, r] = bodies.jacobian[i, c, r] - bodies.jacobian[j, c, r]
+        h = distance - reach
+        alpha = _alpha(h, p)
+        _add(rows, low, high, scratch, nx, ny, nz, bend - alpha, SELF_ROW, i, j, LEVEL_MOVING, h,
+             alpha, 0.0)
