@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sensor_msgs.msg import JointState, PointCloud2
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, UInt64
 from std_srvs.srv import Trigger
 
 from safety_filter.core.params import ParamTable, param
@@ -35,6 +35,9 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
+
+# Ticks from one sign of life to the next, sent after the tick's command
+HEARTBEAT_EVERY = 2
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class MonitorNode(ManagedNode):
         self._in_rate = RateMeter(100)
         self._check_time = Percentiles(1000)
         self._out = self.create_publisher(Float64MultiArray, "~/joint_velocity_out", COMMAND)
+        self._heartbeat = self.create_publisher(UInt64, "~/heartbeat", NEWEST)
         self.create_subscription(
             Float64MultiArray, "~/joint_velocity_in", self._on_command, NEWEST
         )
@@ -231,6 +235,8 @@ class MonitorNode(ManagedNode):
             assert self._command is not None
             self._passing = True
             self._publish(self._command[1])
+        if self._ticks % HEARTBEAT_EVERY == 0:
+            self._heartbeat.publish(UInt64(data=self._ticks))
         self._tell(now)
 
     def _latch(self, reason: str) -> None:

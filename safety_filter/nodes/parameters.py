@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import (
@@ -55,7 +55,8 @@ class ParameterSet(Generic[T]):
     """One table declared on a node; `value` is always a validated instance.
 
     `prefix` separates several tables of one node (`filter.alpha0`). A bad update keeps the old
-    set and is answered with the reason; a good one is handed to `changed`.
+    set and is answered with the reason; a good one is handed to `changed` (the new set, what was
+    changed), which may still refuse it with a ParamError.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ParameterSet(Generic[T]):
         node: Node,
         table: ParamTable[T],
         prefix: str = "",
-        changed: Callable[[T], None] | None = None,
+        changed: Callable[[T, Mapping[str, object]], None] | None = None,
     ) -> None:
         """Declare the table's rows on `node`.
 
@@ -98,9 +99,10 @@ class ParameterSet(Generic[T]):
         if not changes:
             return SetParametersResult(successful=True)
         try:
-            self.value = self._table.update(self.value, changes)
+            value = self._table.update(self.value, changes)
+            if self._changed is not None:
+                self._changed(value, changes)
         except ParamError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if self._changed is not None:
-            self._changed(self.value)
+        self.value = value
         return SetParametersResult(successful=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
+from safety_filter.perception.params import PerceptionParams
 
 EXTRINSICS = ("topic", "parameter", "tf")
 
@@ -150,7 +152,7 @@ class PerceptionNode(ManagedNode):
         if was_active:
             self._worker.join(timeout=2.0)
 
-    def _retune(self, params: Any) -> None:
+    def _retune(self, params: PerceptionParams, _: Mapping[str, object]) -> None:
         if self.active:
             self._perception.params = params
 

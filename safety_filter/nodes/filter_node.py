@@ -1,0 +1,397 @@
+"""The safety filter as a node.
+
+The control loop is a thread of its own with absolute deadlines; it decides and publishes. The
+executor only receives: each callback puts the newest message into a slot. Outputs never fall
+silent and are never NaN: whoever stops, explicit zeros go out at full rate.
+
+Neither torch nor a simulator loads in this process.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TwistStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import JointState, PointCloud2
+from std_msgs.msg import Float64MultiArray, String, UInt64
+from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
+
+from safety_filter.core.filter import SafetyFilter
+from safety_filter.core.filter_params import TABLE as FILTER_TABLE
+from safety_filter.core.filter_params import FilterParams
+from safety_filter.core.inputs import Command, JointSample, ObstacleSample
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.params import ParamError, ParamTable, param
+from safety_filter.core.report import Decision
+from safety_filter.core.robot import RobotError, RobotModel
+from safety_filter.core.wire import empty_tracks
+from safety_filter.nodes import conversion
+from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
+from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
+from safety_filter.nodes.markers import Markers
+from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
+from safety_filter.nodes.robot import RobotParams, find_robot
+
+COMMANDS = ("twist", "joint_velocity", "joint_position")
+ZEROS_AT_END = 5
+COVERAGE = {
+    "joint_velocity": "whole arm",
+    "twist": "whole arm where the controller resolves the twist to the same joint velocities",
+}
+
+
+@dataclass(frozen=True)
+class FilterNodeParams(RobotParams, LoopParams):
+    """Parameters of filter_node beside those of the filter itself."""
+
+    command: str = param(
+        "twist", "-", None, None, "which input is filtered", choices=COMMANDS
+    )
+    frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
+    description: bool = param(
+        False, "-", None, None, "take the URDF from robot_description instead of the parameters"
+    )
+    monitored: bool = param(
+        False, "-", None, None, "a monitor_node stands between this node and the arm"
+    )
+    monitor_silence: float = param(
+        0.04, "s", 0.01, 0.5, "silence of the monitor after which zeros go to the arm directly"
+    )
+    state_rate: float = param(10.0, "Hz", 1.0, 100.0, "rate of ~/state between changes")
+    marker_rate: float = param(5.0, "Hz", 0.5, 30.0, "rate of ~/markers")
+
+
+TABLE = ParamTable.of(FilterNodeParams)
+
+
+class FilterNode(ManagedNode):
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        super().__init__("filter_node")
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.params = ParameterSet(self, TABLE).value
+        self._tuning = ParameterSet(self, FILTER_TABLE, changed=self._retune)
+        self._joints: JointSample | None = None
+        self._command: Command | None = None
+        self._obstacles: ObstacleSample | None = None
+        self._rejected: dict[str, str] = {}
+        self._description = ""
+        self._lock = threading.Lock()
+        self._decision: Decision | None = None
+        self._start_up = 0.0
+        self._step_time = Percentiles(4000)
+        self._image_to_command, self._obstacle_to_command = Percentiles(1000), Percentiles(1000)
+        self._meters = {n: RateMeter(100) for n in ("joint_states", "obstacles", "commands")}
+        self._answered: ObstacleSample | None = None
+        self._told = ("", -math.inf)
+        self._twist_out = self.create_publisher(TwistStamped, "~/twist_out", COMMAND)
+        self._velocity_out = self.create_publisher(
+            Float64MultiArray, "~/joint_velocity_out", COMMAND
+        )
+        self._fallback = self.create_publisher(
+            Float64MultiArray, "~/joint_velocity_fallback", COMMAND
+        )
+        self._heartbeat = -math.inf
+        self._monitor_fault = ""
+        self.create_subscription(UInt64, "~/monitor_heartbeat", self._on_heartbeat, NEWEST)
+        self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
+        self.create_subscription(PointCloud2, "~/obstacles", self._on_obstacles, NEWEST)
+        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+        if self.params.command == "twist":
+            self.create_subscription(TwistStamped, "~/twist_in", self._on_twist, NEWEST)
+        else:
+            self.create_subscription(
+                Float64MultiArray, "~/joint_command_in", self._on_joint_command, NEWEST
+            )
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_timer(1.0, self._diagnose, group)
+        self.create_timer(1.0 / self.params.marker_rate, self._mark, group)
+        self._twist_msg = TwistStamped()
+        self._twist_msg.header.frame_id = self.params.frame
+        self._velocity_msg = Float64MultiArray()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Read the robot and compile the filter."""
+        start = time.monotonic()
+        p = self.params
+        robot = find_robot(p.robot, p.urdf)
+        urdf = self._wait_for_description() if p.description else robot.urdf
+        try:
+            self._robot = RobotModel.load(urdf, robot.spec)
+            self._kinematics = Kinematics(self._robot)
+            self._filter = SafetyFilter(self._robot, self._tuning.value, time.perf_counter)
+        except (RobotError, ParamError, ValueError) as error:
+            raise ConfigureError(str(error)) from error
+        self._fingers = robot.finger_joints
+        self._filter.warm_up()
+        self._start_up = time.monotonic() - start
+
+    def _wait_for_description(self) -> str:
+        """The URDF from the topic; the node's own executor does not spin yet."""
+        import rclpy
+
+        while not self._description:
+            self.publish_state(WARN, "waiting for robot_description", {})
+            rclpy.spin_once(self, timeout_sec=1.0)
+        return self._description
+
+    def activate(self) -> None:
+        super().activate()
+        rate = self._tuning.value.rate
+        self._loop = ControlLoop(self.params, rate, self._tick, self.start_thread)
+        self._loop.start()
+
+    def deactivate(self) -> None:
+        was_active = self.active
+        super().deactivate()
+        if not was_active:
+            return
+        self._loop.stop()
+        for _ in range(ZEROS_AT_END):
+            self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
+            time.sleep(0.004)
+
+    def _retune(self, _: FilterParams, changes: Mapping[str, object]) -> None:
+        if self.active:
+            with self._lock:
+                self._filter.update_params(changes)
+
+    # -- inputs (executor) --------------------------------------------------------------------
+
+    def _on_joints(self, msg: JointState) -> None:
+        now = time.monotonic()
+        if not self.active:
+            return
+        self._meters["joint_states"].tick(now)
+        opening = None
+        try:
+            q, dq = conversion.joints(msg, self._robot.joint_names)
+            if self._fingers:
+                opening = float(conversion.joints(msg, self._fingers)[0].sum())
+        except conversion.MessageError as error:
+            self._reject("joint_states", error)
+            q = dq = np.zeros(0)  # of no size: the decision table has a row for it
+        else:
+            self._rejected.pop("joint_states", None)
+        stamp = conversion.seconds(msg.header.stamp)
+        self._joints = JointSample(stamp, now, q, dq, opening)
+
+    def _on_obstacles(self, msg: PointCloud2) -> None:
+        now = time.monotonic()
+        self._meters["obstacles"].tick(now)
+        fault = None
+        try:
+            tracks = conversion.tracks(msg)
+            self._rejected.pop("obstacles", None)
+        except conversion.MessageError as error:
+            self._reject("obstacles", error)
+            tracks, fault = empty_tracks(), str(error)
+        stamp = conversion.seconds(msg.header.stamp)
+        self._obstacles = ObstacleSample(stamp, now, msg.header.frame_id, tracks, fault)
+
+    def _on_twist(self, msg: TwistStamped) -> None:
+        now = time.monotonic()
+        self._meters["commands"].tick(now)
+        stamp = conversion.seconds(msg.header.stamp)
+        value = conversion.twist_vector(msg)
+        self._command = Command(stamp, now, "twist", value, msg.header.frame_id)
+
+    def _on_joint_command(self, msg: Float64MultiArray) -> None:
+        """The message has no stamp: its age is that of its receipt."""
+        now = time.monotonic()
+        self._meters["commands"].tick(now)
+        value = np.array(msg.data, float)
+        self._command = Command(self.now(), now, self.params.command, value, self.params.frame)
+
+    def _on_heartbeat(self, _: UInt64) -> None:
+        self._heartbeat = time.monotonic()
+
+    def _on_description(self, msg: String) -> None:
+        self._description = msg.data
+
+    def _reject(self, name: str, error: Exception) -> None:
+        if name not in self._rejected:
+            self.get_logger().error(str(error))
+        self._rejected[name] = str(error)
+
+    def _on_stop(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        if self.active:
+            with self._lock:
+                self._filter.stop()
+        answer.success = True
+        answer.message = "stopped until ~/reset; a software stop, not an emergency stop"
+        return answer
+
+    def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        if not self.active:
+            answer.success, answer.message = False, "not active"
+            return answer
+        with self._lock:
+            self._filter.reset()
+        before = self._loop.ticks
+        deadline = time.monotonic() + 0.2
+        while self._loop.ticks < before + 2 and time.monotonic() < deadline:
+            time.sleep(1e-3)
+        decision = self._decision
+        waits = decision is not None and decision.reason == "operator"
+        answer.success = not waits
+        answer.message = decision.detail if decision is not None and waits else "reset"
+        return answer
+
+    # -- the control loop ---------------------------------------------------------------------
+
+    def _tick(self, late: float) -> None:
+        self._watch_monitor()
+        obstacles = self._obstacles
+        command = self._standstill() if self._monitor_fault else self._command
+        start = time.perf_counter()
+        with self._lock:
+            decision = self._filter.step(
+                time.monotonic(), self.now(), self._joints, command, obstacles
+            )
+        self._step_time.add(time.perf_counter() - start)
+        self._decision = decision
+        self._publish(decision.qd, decision.twist, self.now())
+        if obstacles is not None and obstacles is not self._answered:
+            self._answered = obstacles
+            self._image_to_command.add(self.now() - obstacles.stamp)
+            self._obstacle_to_command.add(time.monotonic() - obstacles.receipt)
+        self._tell(decision)
+
+    def _watch_monitor(self) -> None:
+        """The monitor passes our commands on: when it is silent, the arm gets zeros from here."""
+        silent = time.monotonic() - self._heartbeat
+        if not self.params.monitored or silent <= self.params.monitor_silence:
+            self._monitor_fault = ""
+            return
+        self._monitor_fault = "silent" if math.isfinite(silent) else "nothing received yet"
+        self._velocity_msg.data = array("d", np.zeros(self._robot.n))
+        self._fallback.publish(self._velocity_msg)
+
+    def _standstill(self) -> Command:
+        """What is filtered while nobody passes our output on: come to rest."""
+        return Command(
+            self.now(), time.monotonic(), "joint_velocity", np.zeros(self._robot.n)
+        )
+
+    def _publish(self, qd: np.ndarray, twist: np.ndarray, now: float) -> None:
+        """Both outputs; what is not finite goes out as zeros, whatever came before."""
+        if not (np.isfinite(qd).all() and np.isfinite(twist).all()):
+            qd, twist = np.zeros(self._robot.n), np.zeros(6)
+        self._velocity_msg.data = array("d", qd)
+        self._velocity_out.publish(self._velocity_msg)
+        self._twist_out.publish(conversion.fill_twist(self._twist_msg, twist, now))
+
+    # -- state --------------------------------------------------------------------------------
+
+    def _message(self, decision: Decision) -> str:
+        if self._monitor_fault:
+            return f"STOPPED monitor: {self._monitor_fault}"
+        text = decision.state
+        if decision.state == "STOPPED":
+            text = f"STOPPED {decision.reason}: {decision.detail}"
+        return text
+
+    def _values(self, decision: Decision) -> dict[str, object]:
+        now = time.monotonic()
+        values: dict[str, object] = {
+            "state": decision.state,
+            "reason": decision.reason,
+            "detail": decision.detail,
+            "no_target": decision.no_target,
+            "active_rows": ", ".join(decision.active_rows),
+            "intervention": decision.intervention,
+            "level1_slack": decision.level1_slack,
+            "covers": COVERAGE["joint_velocity"],
+            "twist_covers": COVERAGE["twist"],
+            "rejected": "; ".join(self._rejected.values()),
+            "start_up_s": self._start_up,
+            "warning": self._loop.warning,
+        }
+        nearest = decision.nearest
+        if nearest is not None:
+            values["nearest_body"] = nearest.body
+            values["nearest_track"] = nearest.track_id
+            values["nearest_distance_m"] = float(nearest.distance)
+            for key, point in zip(
+                ("nearest_on_robot", "nearest_on_obstacle"), nearest.points, strict=True
+            ):
+                values[key] = " ".join(f"{v:.4f}" for v in point)
+        values |= self._loop.values()
+        values |= {f"rate_{name}_hz": m.rate(now) for name, m in self._meters.items()}
+        values |= self._step_time.values("latency_step_ms", 1e3)
+        values |= self._image_to_command.values("latency_image_to_command_ms", 1e3)
+        values |= self._obstacle_to_command.values("latency_obstacle_to_command_ms", 1e3)
+        return values
+
+    def _tell(self, decision: Decision) -> None:
+        """Publish the state when it changed, and at `state_rate` otherwise."""
+        now = time.monotonic()
+        message = self._message(decision)
+        known, last = self._told
+        # Figures inside a reason change all the time; its name is what makes it another state
+        key = f"{message.split(':')[0]} {decision.no_target}"
+        if key == known and now - last < 1.0 / self.params.state_rate:
+            return
+        self._told = (key, now)
+        level = {"PASS": OK, "FILTERED": OK}.get(decision.state, ERROR)
+        if level == OK and (self._loop.warning or decision.no_target):
+            level = WARN
+        self.publish_state(level, message, self._values(decision))
+
+    def _diagnose(self) -> None:
+        decision = self._decision
+        if not self.active or decision is None:
+            return
+        level = OK if decision.state != "STOPPED" else ERROR
+        msg = DiagnosticArray()
+        msg.header.stamp = self.get_clock().now().to_msg()
+        msg.status = [
+            conversion.status(
+                level, self.get_name(), self._message(decision), self._values(decision)
+            )
+        ]
+        self._diagnostics.publish(msg)
+
+    def _mark(self) -> None:
+        joints, decision = self._joints, self._decision
+        if decision is None or joints is None or self._markers.get_subscription_count() == 0:
+            return
+        found = Markers(self.params.frame, self.get_clock().now().to_msg())
+        found.bodies(self._kinematics.spheres(joints.q), self._robot.spheres["radius"])
+        _, tool, jacobian = self._kinematics.tool(joints.q)
+        found.removed(tool, jacobian @ decision.nominal_qd, decision.twist)
+        if self._obstacles is not None:
+            found.tracks(self._obstacles.tracks)
+        if decision.nearest is not None:
+            text = f"{decision.nearest.body} {1e3 * decision.nearest.distance:.0f} mm"
+            found.line("nearest", decision.nearest.points, text)
+        self._markers.publish(found.array)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(FilterNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
