@@ -75,18 +75,14 @@ class ParameterSet(Generic[T]):
         self._prefix = prefix
         self._changed = changed
         given: dict[str, object] = {}
-        problems: list[str] = []
         for row in table.rows:
             default: Any = list(row.default) if isinstance(row.default, tuple) else row.default
-            try:
-                parameter = node.declare_parameter(prefix + row.name, default, descriptor(row))
-            except Exception as error:  # rclpy has one class per fault; each names the value
-                problems.append(f"{prefix}{row.name}: {error}")
-                continue
-            given[row.name] = parameter.value
-        if problems:
-            raise ParamError(problems)
+            # Ranges come afterwards: the table's own faults are clearer, and it lists all of them
+            free = ParameterDescriptor(dynamic_typing=True)
+            given[row.name] = node.declare_parameter(prefix + row.name, default, free).value
         self.value: T = table.validate(given)
+        for row in table.rows:
+            node.set_descriptor(prefix + row.name, descriptor(row))
         node.add_on_set_parameters_callback(self._on_set)
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:

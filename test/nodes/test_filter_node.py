@@ -1,0 +1,298 @@
+"""filter_node as a process: each row of the decision table through real topics."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from ros_rig import START_SECONDS, Rig, running
+from sensor_msgs.msg import JointState, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from safety_filter import graph
+from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import NEWEST
+
+pytestmark = pytest.mark.ros
+NODE = "filter_node"
+SPEC = graph.NODES[NODE].with_parameters(monitored=False)
+
+
+def _obstacle(position: tuple[float, float, float], radius: float = 0.04) -> np.ndarray:
+    tracks = empty_tracks(1)
+    tracks["x"], tracks["y"], tracks["z"] = position
+    tracks["sx"] = tracks["sy"] = tracks["sz"] = radius
+    tracks["id"], tracks["role"] = 7, Role.OBSTACLE
+    return tracks
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with running(tmp_path_factory.mktemp("log"), SPEC):
+        rig = Rig()
+        rig.wait_state(NODE, "PASS", START_SECONDS)
+        yield rig
+        rig.close()
+
+
+@pytest.fixture
+def rig(bench: Rig) -> Iterator[Rig]:
+    """The bench in its best state before and after each test."""
+
+    def restore() -> None:
+        bench.joints_on, bench.twist, bench.tracks = True, np.zeros(6), empty_tracks()
+        bench.alter_joints = bench.alter_twist = bench.alter_cloud = lambda msg: None
+        bench.wait_state(NODE, "PASS", 10.0)
+
+    restore()
+    yield bench
+    restore()
+
+
+def _still(rig: Rig, duration: float = 0.3) -> bool:
+    """Explicit zeros all the time: neither silence nor motion."""
+    commands = rig.watch(duration)
+    return len(commands) > 10 and all(not qd.any() for _, qd in commands)
+
+
+def _moving(rig: Rig) -> bool:
+    return any(qd.any() for _, qd in rig.watch(0.2))
+
+
+def test_a_safe_twist_passes_and_moves_the_tool_as_commanded(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    time.sleep(0.3)
+    assert rig.message(NODE) == "PASS"
+    assert _moving(rig)
+    assert rig.values(NODE)["no_target"] == "True"
+
+
+def test_a_twist_towards_an_obstacle_is_filtered_and_the_nearest_pair_is_told(rig: Rig) -> None:
+    rig.tracks = _obstacle((0.45, 0.22, 0.45))
+    rig.twist = np.array([0.0, 0.15, 0.0, 0, 0, 0])
+    rig.wait_state(NODE, "FILTERED", 8.0)
+    rig.wait(lambda: "track 7" in rig.values(NODE)["active_rows"], 8.0, "the obstacle's row")
+    values = rig.values(NODE)
+    assert values["nearest_body"].startswith("panda_")
+    assert float(values["nearest_distance_m"]) > 0.0
+    assert len(values["nearest_on_robot"].split()) == 3
+    assert values["nearest_track"] == "7"
+    rig.twist = np.zeros(6)
+
+
+JOINT_FAULTS: dict[str, Callable[[JointState], None]] = {
+    "nan": lambda m: m.position.__setitem__(0, float("nan")),
+    "missing joint": lambda m: setattr(m, "name", [*m.name[:6], "elbow", *m.name[7:]]),
+    "wrong size": lambda m: setattr(m, "position", array("d", [0.0])),
+}
+
+
+@pytest.mark.parametrize("fault", JOINT_FAULTS)
+def test_stops_on_joint_states_that_cannot_be_used(rig: Rig, fault: str) -> None:
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    rig.alter_joints = JOINT_FAULTS[fault]
+    rig.wait_state(NODE, "STOPPED joint_state")
+    time.sleep(0.2)
+    assert _still(rig)
+
+
+def test_stops_when_joint_states_fall_silent(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    rig.joints_on = False
+    rig.wait_state(NODE, "STOPPED joint_state")
+    time.sleep(0.2)
+    assert _still(rig)
+
+
+def _another_layout(msg: PointCloud2) -> None:
+    msg.fields = list(msg.fields)[:-1]
+
+
+def _future(msg: PointCloud2 | TwistStamped | JointState) -> None:
+    msg.header.stamp = conversion.stamp(conversion.seconds(msg.header.stamp) + 5.0)
+
+
+def _past(msg: PointCloud2 | TwistStamped | JointState) -> None:
+    msg.header.stamp = conversion.stamp(conversion.seconds(msg.header.stamp) - 5.0)
+
+
+CLOUD_FAULTS: dict[str, Callable[[PointCloud2], None]] = {
+    "another layout": _another_layout,
+    "foreign frame": lambda m: setattr(m.header, "frame_id", "camera"),
+    "stale stamp": _past,
+    "stamp in the future": _future,
+    "cut data": lambda m: setattr(m, "data", array("B", bytes(m.data)[:-4])),
+}
+
+
+@pytest.mark.parametrize("fault", CLOUD_FAULTS)
+def test_stops_on_obstacles_that_cannot_be_used(rig: Rig, fault: str) -> None:
+    rig.tracks = _obstacle((0.45, 0.5, 0.5))
+    rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
+    rig.alter_cloud = CLOUD_FAULTS[fault]
+    rig.wait_state(NODE, "STOPPED perception")
+    time.sleep(0.3)
+    assert _still(rig)
+
+
+def test_silence_of_perception_stops_but_an_empty_cloud_does_not(rig: Rig) -> None:
+    rig.tracks = None
+    rig.wait_state(NODE, "STOPPED perception")
+    rig.tracks = empty_tracks()
+    rig.wait_state(NODE, "PASS")
+
+
+TWIST_FAULTS: dict[str, Callable[[TwistStamped], None]] = {
+    "nan": lambda m: setattr(m.twist.linear, "x", float("nan")),
+    "infinite": lambda m: setattr(m.twist.angular, "z", float("inf")),
+    "no frame": lambda m: setattr(m.header, "frame_id", ""),
+    "unknown frame": lambda m: setattr(m.header, "frame_id", "camera"),
+    "stale stamp": _past,
+    "stamp in the future": _future,
+}
+
+
+@pytest.mark.parametrize("fault", TWIST_FAULTS)
+def test_stops_on_commands_that_cannot_be_used(rig: Rig, fault: str) -> None:
+    rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
+    rig.alter_twist = TWIST_FAULTS[fault]
+    rig.wait_state(NODE, "STOPPED command")
+    time.sleep(0.3)
+    assert _still(rig)
+
+
+def test_stops_when_commands_fall_silent_and_goes_on_when_they_come_back(rig: Rig) -> None:
+    rig.twist = None
+    rig.wait_state(NODE, "STOPPED command")
+    assert _still(rig)
+    rig.twist = np.zeros(6)
+    rig.wait_state(NODE, "PASS")
+
+
+def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    assert _moving(rig)
+    ok, message = rig.call(f"{NODE}/stop")
+    assert ok and "not an emergency stop" in message
+    rig.wait_state(NODE, "STOPPED operator")
+    time.sleep(0.3)
+    assert _still(rig)
+    ok, message = rig.call(f"{NODE}/reset")
+    assert not ok and "command" in message  # the stick is not centred
+    assert _still(rig)
+    rig.twist = np.zeros(6)
+    rig.wait_state(NODE, "PASS")
+    assert _still(rig)
+
+
+def test_reset_waits_for_fresh_inputs(rig: Rig) -> None:
+    rig.call(f"{NODE}/stop")
+    rig.tracks = None
+    time.sleep(0.5)
+    ok, message = rig.call(f"{NODE}/reset")
+    assert not ok and "obstacles" in message
+    rig.tracks = empty_tracks()
+    rig.wait_state(NODE, "PASS")
+
+
+def test_publishes_at_its_rate_and_never_jumps_beyond_the_acceleration_limit(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.2, 0.0, 0, 0, 0])
+    commands = rig.watch(1.0)
+    assert float(rig.values(NODE)["rate_loop_hz"]) > 200.0
+    limit = np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]) / 250.0
+    steps = np.abs(np.diff([qd for _, qd in commands], axis=0))
+    # A best-effort pair of readings may have lost one in between
+    assert (np.median(steps, axis=0) <= limit + 1e-9).all()
+    rig.twist = np.zeros(6)
+
+
+def _set(rig: Rig, name: str, value: float) -> tuple[bool, str]:
+    client = rig.node.create_client(SetParameters, f"{NODE}/set_parameters")
+    rig.wait(client.service_is_ready, 5.0, "set_parameters")
+    content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
+    future = client.call_async(request)
+    rig.wait(future.done, 5.0, "set_parameters")
+    result = future.result().results[0]
+    return result.successful, result.reason
+
+
+def test_parameters_change_while_running_and_a_bad_update_is_refused_with_the_reason(
+    rig: Rig,
+) -> None:
+    assert _set(rig, "obstacle_margin", 0.02) == (True, "")
+    ok, reason = _set(rig, "obstacle_margin", float("nan"))
+    assert not ok
+    ok, reason = _set(rig, "alpha0", 40.0)  # more than the arm can brake
+    assert not ok and "alpha0" in reason
+    ok, reason = _set(rig, "rate", 500.0)
+    assert not ok and "fixed at start" in reason
+    assert _set(rig, "obstacle_margin", 0.01)[0]
+
+
+def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:
+    received: list[MarkerArray] = []
+    rig.tracks = _obstacle((0.45, 0.4, 0.45))
+    subscription = rig.node.create_subscription(
+        MarkerArray, f"{NODE}/markers", received.append, NEWEST
+    )
+    rig.wait(
+        lambda: bool(received) and {m.ns for m in received[-1].markers} >= {"bodies", "tracks"},
+        8.0,
+        "markers",
+    )
+    rig.wait(lambda: "nearest" in {m.ns for m in received[-1].markers}, 5.0, "nearest pair")
+    rig.node.destroy_subscription(subscription)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_leave_zeros(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path, SPEC) as processes:
+        rig = Rig()
+        rig.wait_state(NODE, "PASS", START_SECONDS)
+        rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+        rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+        process = processes.processes[NODE]
+        process.send_signal(number)
+        assert process.wait(10.0) == 0
+        time.sleep(0.2)
+        assert not rig.qd.any()  # the arm holds its last command for ever: it has to be zero
+        rig.close()
+
+
+def test_bad_parameters_end_the_node_with_every_fault_named() -> None:
+    command = graph.command(SPEC.with_parameters(rate=5.0, qp_solver="none", alpha0="fast"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    for words in ("rate: expected 100 to 1000 Hz", "qp_solver: expected one of", "alpha0: expected a number"):
+        assert words in done.stderr
+
+
+def test_an_unknown_robot_is_a_state_not_a_crash(tmp_path: Path) -> None:
+    with running(tmp_path, SPEC.with_parameters(robot="r2d2")) as processes:
+        rig = Rig()
+        rig.wait_state(NODE, "not configured: robot", START_SECONDS)
+        assert "panda" in rig.message(NODE)
+        assert not processes.dead()
+        rig.close()
+
+
+def test_neither_torch_nor_a_simulator_loads_in_the_filters_process() -> None:
+    code = (
+        "import sys, safety_filter.nodes.filter_node\n"
+        "bad = {'torch', 'ultralytics', 'pybullet', 'cv2', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {bad}' if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
