@@ -36,7 +36,8 @@ class Blob:
     class_id: int
     score: float
     hidden: Mask  # (n,) pixels at an edge where something nearer, or the picture's end, begins
-    ground: float = -1.0  # height of what it stands on, m, if it stands
+    ground: float = 0.0  # height of what it would stand on, m
+    support: bool = False  # it is of a class that others rest on, and rests on the table itself
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
@@ -115,26 +116,29 @@ def hidden_edges(depth: F32, rows: NDArray[np.intp], cols: NDArray[np.intp], rob
     return np.asarray(found)
 
 
-def _largest(pixels: Mask, labels: Labels) -> Mask:
-    """Pixels of `pixels` on the surfaces of `labels` that make up at least a quarter of them."""
+def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
+    """Pixels of `pixels` on their largest surface, and on large ones less than `floor` m off."""
     inside = labels[pixels]
     inside = inside[inside >= 0]
     if not inside.size:
         return np.zeros_like(pixels)
     ids, counts = np.unique(inside, return_counts=True)
-    big = ids[counts >= max(1, 0.25 * counts.max())]
-    return pixels & np.isin(labels, big)
+    main = np.median(depth[pixels & (labels == ids[np.argmax(counts)])])
+    big = [i for i in ids[counts >= 0.25 * counts.max()]
+           if abs(np.median(depth[pixels & (labels == i)]) - main) < floor]
+    return np.asarray(pixels & np.isin(labels, big))
 
 
 def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
              labels: Labels, robot: Mask, flat: Sequence[bool], table_z: float, grow_px: int,
              mads: float, floor: float, min_pixels: int, step: float,
-             ) -> tuple[list[Blob], NDArray[np.int16]]:
+             support_height: float) -> tuple[list[Blob], NDArray[np.int16]]:
     """Return a blob for each usable detection, and the owner (H, W) of each pixel, -1 for none.
 
     `above`: pixels above the table that are not the robot; `valid`: pixels with depth that are not
     the robot; `labels`: `surfaces` of `above`; `flat`: whether a detection lies on the table, so
-    that its pixels need not be above it. An owner is the index of the detection.
+    that its pixels need not be above it; no such thing is higher than `support_height`, m. An
+    owner is the index of the detection.
     """
     owner = np.full(depth.shape, -1, np.int16)
     # Painted with the big first, so that what lies on a plate keeps its own pixels.
@@ -159,9 +163,11 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
     for i, detection in enumerate(detections):
         pixels = (owner == i) & (valid if flat[i] else above)
         ground = table_z
-        if not flat[i]:
-            pixels = _largest(pixels, labels)
-            ground = _ground(pixels, owner, flat, points, table_z)
+        if flat[i]:
+            pixels &= points[..., 2] < table_z + support_height
+        else:
+            pixels = _largest(pixels, labels, depth, floor)
+            ground = _ground(pixels, owner, flat, depth, points, table_z)
             if ground > table_z:
                 pixels &= points[..., 2] > ground + 0.005
         rows, cols = np.nonzero(pixels)
@@ -171,13 +177,14 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
         rows, cols = rows[kept], cols[kept]
         if rows.size >= min_pixels:
             blobs.append(Blob(rows, cols, points[rows, cols], detection.class_id, detection.score,
-                              hidden_edges(depth, rows, cols, robot, step), ground))
+                              hidden_edges(depth, rows, cols, robot, step), ground,
+                              flat[i]))
     return blobs, owner
 
 
-def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], points: F32,
-            table_z: float) -> float:
-    """Height of what a thing stands on: the table, or a support that shows round its foot."""
+def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], depth: F32,
+            points: F32, table_z: float) -> float:
+    """Height of what a thing stands on: the table, or a support that touches its foot."""
     rows, cols = np.nonzero(pixels)
     if not rows.size or not any(flat):
         return table_z
@@ -186,25 +193,32 @@ def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], points
     window = pixels[r0:r1, c0:c1].astype(np.uint8)
     ring = (cv2.dilate(window, np.ones((7, 7), np.uint8)) > 0) & (window == 0)
     ring[: max(0, int(0.5 * (r1 - r0)))] = False
+    near = depth[r0:r1, c0:c1]
+    edge = cv2.dilate(np.where(window > 0, near, 0).astype(np.float32), np.ones((7, 7), np.uint8))
     who = owner[r0:r1, c0:c1][ring]
     on = np.asarray([*flat, False], bool)[who]  # who == -1 takes the last entry
-    if on.mean() < 0.3 if on.size else True:
+    on &= np.abs(near[ring] - edge[ring]) < 0.02  # else it is far behind, or in front
+    if not on.size or on.mean() < 0.3:
         return table_z
     height = points[r0:r1, c0:c1, 2][ring][on]
     return max(table_z, float(np.quantile(height, 0.3)))
 
 
-def unexplained(above: Mask, owner: NDArray[np.int16], flat: Sequence[bool],
-                grow_px: int) -> Mask:
+def unexplained(above: Mask, owner: NDArray[np.int16], depth: F32, grow_px: int,
+                step: float) -> Mask:
     """Return the pixels above the table (H, W) that belong to no detection.
 
-    The edge of a mask is uncertain, so a rim of `grow_px` round it counts as explained.
+    The edge of a mask is uncertain: a surface that lies wholly within `grow_px` of a detection is
+    its rim. One that reaches farther is something else, rim included.
     """
     free = above & (owner < 0)
-    if len(flat) and grow_px:
-        kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
-        free &= cv2.dilate((owner >= 0).astype(np.uint8), kernel) == 0
-    return np.asarray(free)
+    if not grow_px or not (owner >= 0).any():
+        return free
+    kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
+    rim = cv2.dilate((owner >= 0).astype(np.uint8), kernel) > 0
+    labels = surfaces(depth, free, step)
+    beyond = np.unique(labels[free & ~rim])
+    return free & np.isin(labels, beyond[beyond >= 0])
 
 
 def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, join: float,

@@ -128,6 +128,7 @@ class Perception:
         self.selector = TargetSelector(self.params)
         self.holding = HoldDetector(self.params, self.supports)
         self._tool: tuple[float, F64] | None = None
+        self._masks: dict[int, Detection] = {}
 
     def new_instruction(self) -> None:
         """Forget the target, not the tracks."""
@@ -158,8 +159,9 @@ class Perception:
         robot = self.robot_mask.view(depth, q, opening, k, t_base_cam)
         t_robot = perf_counter()
         detections = self.detector.detect(rgb, p.score_min)
+        remembered = self._overlooked(detections, robot.mask)
         t_detect = perf_counter()
-        things = self._blobs(detections, depth, k, t_base_cam, robot.mask)
+        things = self._blobs(detections, remembered, depth, k, t_base_cam, robot.mask)
         t_blobs = perf_counter()
         self.tracker.predict(stamp, self._tool_motion(stamp, robot.t_base_tool))
         eye, focal = t_base_cam[:3, 3], float(k[0, 0])
@@ -172,6 +174,7 @@ class Perception:
 
         self.tracker.update(things, complete, hidden, dt)
         owner = np.zeros(depth.shape, np.int32)
+        self._remember(things, depth.shape)
         for track in self.tracker.tracks:
             if track.blob >= 0 and track.confirmed:
                 blob = things[track.blob]
@@ -191,9 +194,43 @@ class Perception:
         return PerceptionResult(stamp, tracks, detections, owner, robot.mask, selection, held,
                                 fault, self.names, {n: 1e3 * t for n, t in timings.items()})
 
-    def _blobs(self, detections: Sequence[Detection], depth: F32, k: F64, t_base_cam: F64,
-               robot: NDArray[np.bool_]) -> list[bl.Blob]:
-        """Blobs of detections first, then of what they do not explain."""
+    def _remember(self, things: Sequence[bl.Blob], shape: tuple[int, ...]) -> None:
+        """Keep the masks of the supports; they stand still, and so does the camera."""
+        kept: dict[int, Detection] = {}
+        for track in self.tracker.tracks:
+            if track.class_id not in self.supports:
+                continue
+            if track.blob < 0:
+                if track.id in self._masks:
+                    kept[track.id] = self._masks[track.id]
+                continue
+            blob = things[track.blob]
+            mask = np.zeros(shape, np.bool_)
+            mask[blob.rows, blob.cols] = True
+            kept[track.id] = Detection(mask, np.zeros(4, np.float32), track.class_id, 0.0)
+        self._masks = kept
+
+    def _overlooked(self, detections: Sequence[Detection], robot: NDArray[np.bool_],
+                    ) -> list[Detection]:
+        """Supports that are tracked and in view but were not detected this time.
+
+        Without them their pixels would pass for obstacles, or for parts of what rests on them.
+        """
+        out = []
+        for memory in self._masks.values():
+            if memory.mask.shape != robot.shape:
+                continue
+            area = np.count_nonzero(memory.mask)
+            if not any(d.class_id in self.supports
+                       and np.count_nonzero(d.mask & memory.mask) > 0.3 * area
+                       for d in detections):
+                out.append(memory)
+        return out
+
+    def _blobs(self, found: Sequence[Detection], remembered: Sequence[Detection], depth: F32,
+               k: F64, t_base_cam: F64, robot: NDArray[np.bool_]) -> list[bl.Blob]:
+        """Blobs of what was found, then of depth that neither it nor memory explains."""
+        detections = [*found, *remembered]
         p = self.params
         points = back_project(depth, k, t_base_cam)
         low = np.asarray(p.workspace_min, np.float32)
@@ -204,10 +241,13 @@ class Perception:
         above = valid & (points[..., 2] > p.table_z + p.min_height)
         labels = bl.surfaces(depth, above, p.depth_step)
         flat = [d.class_id in self.supports for d in detections]
-        things, owner = bl.detected(
+        blobs, owner = bl.detected(
             detections, depth, points, above, valid, labels, robot, flat, p.table_z,
-            p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step)
-        free = bl.unexplained(above, owner, flat, p.mask_grow_px)
+            p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step,
+            p.support_height)
+        # A score of zero marks memory: it owns pixels, but is no sighting.
+        things = [b for b in blobs if b.score > 0.0]
+        free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)
         return things

@@ -37,13 +37,14 @@ class Known:
     """What a track knows before a sighting.
 
     half: extents (3,) along the view axes from better views; centre: where it is expected (3,);
-    reference: pixels times squared distance of a full view; floating: it does not rest on the
-    table, because it is held.
+    reference: pixels times squared distance of a full view; form: BOX, ROUND or SPHERE; floating:
+    it does not rest on the table, because it is held.
     """
 
     half: F64
     centre: F64
     reference: float
+    form: int
     floating: bool = False
 
 
@@ -138,38 +139,48 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     ground = blob.ground - origin[2]
     if not (known is not None and known.floating) and low[2] < ground + rules.min_height + 0.008:
         low[2], seen_low[2] = ground, True
-    sphere = _as_sphere(points, high - low, hidden_low, hidden_high, rules)
+    # A patch of almost anything fits some sphere: it takes a free view, or a sphere known before.
+    free = blob.hidden.mean() < 0.08 if known is None else known.form == SPHERE
+    if blob.support:
+        # Its own height, without what leans on it or shines through at its edge.
+        low[2], high[2] = ground, max(float(np.quantile(local[:, 2], 0.9)), ground + 0.002)
+        seen_low[2] = seen_high[2] = True
+        hidden_low[2] = hidden_high[2] = False
+        free = False
+    sphere = _as_sphere(points, high - low, hidden_low, hidden_high, rules) if free else None
+    if sphere is not None and known is not None and abs(sphere[1] / known.half[0] - 1) > 0.15:
+        sphere = None
     if sphere is not None:
         centre_local, radius = (sphere[0] - origin) @ axes, sphere[1]
         low, high = centre_local - radius, centre_local + radius
         seen_low[:] = seen_high[:] = True
-    elif not hidden_high[1] and not _flat_top(local, low, high):
+    elif not blob.support and not hidden_high[1] and not _flat_top(local, low, high):
         high[1] = max(high[1], low[1] + (high[0] - low[0]))
     half, centre = (high - low) / 2, (high + low) / 2
     both = seen_low & seen_high
     sigma = np.where(both, rules.noise, rules.occluded_noise)
     if known is not None:
-        expected = (known.centre - origin) @ axes
-        if len(points) * distance**2 < 0.85 * known.reference:
+        share = len(points) * distance**2 / max(known.reference, 1e-9)
+        if share < 0.95 and sphere is None and not blob.support:
             # Less of it shows than before: a side that seems to have come closer is hidden.
-            cut = both & (half < 0.85 * known.half - 0.5 * pixel)
-            if sphere is None:
-                both &= ~cut
-                seen_low &= ~cut
-                seen_high &= ~cut
-                seen_low[2] |= cut[2] and low[2] == ground
-                sigma = np.where(both, sigma, rules.occluded_noise)
-        for k in range(3):
-            if both[k] or half[k] > known.half[k] + 2 * pixel:
-                continue
-            if seen_low[k] or seen_high[k]:
-                centre[k] = low[k] + known.half[k] if seen_low[k] else high[k] - known.half[k]
-                sigma[k] = 2 * rules.noise
+            cut = both & (half < 0.9 * known.half - 0.5 * pixel)
+            both &= ~cut
+            seen_low &= ~cut
+            seen_high &= ~cut
+            seen_low[2] |= cut[2] and low[2] == ground
+        expected = (known.centre - origin) @ axes
+        for k in np.flatnonzero(~both & (half <= known.half + 2 * pixel)):
+            least, most = high[k] - known.half[k], low[k] + known.half[k]
+            if share > 0.4 and (seen_low[k] or seen_high[k]):
+                centre[k] = most if seen_low[k] else least
+                sigma[k] = 3 * rules.noise
             else:
-                # Both sides are hidden: what shows must fit inside, more is not known.
-                centre[k] = np.clip(expected[k], high[k] - known.half[k], low[k] + known.half[k])
+                # What shows must fit inside, more is not known: parts that stick out are hidden.
+                centre[k] = np.clip(expected[k], least, most)
+                sigma[k] = rules.occluded_noise * (1 if centre[k] != expected[k] else 8)
             half[k] = known.half[k]
-    half = np.clip(half, rules.size_min, rules.size_max)
+    least_half = 0.002 if blob.support else rules.size_min
+    half = np.clip(half, least_half, rules.size_max)
     middle = origin + axes @ centre
     box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
     if sphere is not None:

@@ -96,6 +96,10 @@ class Tracker:
             else:
                 accel = 0.02 if track.class_id in self.supports else self.params.accel_quiet
                 track.state = track.state.predicted(dt, accel)
+                if track.visible < 0.3:
+                    # Nothing says that it still moves: slow motion was noise, fast motion ends.
+                    slow = float(np.linalg.norm(track.velocity)) < 0.05
+                    track.state.x[3:] *= np.exp(-dt / (0.2 if slow else 1.0))
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                is_hidden: Callable[[Track], bool], dt: float) -> None:
@@ -115,7 +119,8 @@ class Tracker:
             partly = seen.pixels * seen.distance**2 < 0.85 * track.reference
             if track.clean and (track.attached or partly or not seen.sides.all()):
                 seen = measure(blobs[b], Known(
-                    track.half, track.position, track.reference, track.attached))
+                    track.half, track.position, track.reference, track.form,
+                    track.attached))
             self._correct(track, blobs[b], seen, dt)
             track.blob = b
         matched = {b for _, b in pairs}
@@ -182,9 +187,13 @@ class Tracker:
         if track.attached:
             r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
         state = track.state
+        piece = blob.class_id == UNKNOWN_CLASS != track.class_id
+        if piece:
+            r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
         if not track.attached and track.class_id not in self.supports:
             surprise = state.distance(seen.centre, r) > p.surprise
-            if surprise and seen.sides[:2].all():
+            full = seen.pixels * seen.distance**2 > 0.7 * track.reference
+            if surprise and full and not piece and seen.sides[:2].all():
                 track.agitated = 2
             if track.agitated:
                 gear = float(np.sqrt(p.accel_turn**2 - p.accel_quiet**2))
@@ -214,6 +223,10 @@ class Tracker:
             track.yaw = track.yaw + (rate if track.clean else 1.0) * turned
             track.reference = max(area, track.reference + 0.1 * (area - track.reference))
             track.clean = True
+        elif track.clean and np.any(seen.half > track.half + 0.01):
+            # It shows more than it has: it fell over, or what it was taken for was wrong.
+            track.half = track.half + 0.5 * np.maximum(seen.half - track.half, 0.0)
+            track.box, track.form, track.yaw = track.half.copy(), seen.form, seen.yaw
         elif not track.clean:
             grow = np.maximum(track.half, seen.half)
             track.half, track.box = grow, np.maximum(track.box, seen.box)

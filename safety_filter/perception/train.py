@@ -21,7 +21,7 @@ from safety_filter.sim.catalogue import CLASS_NAMES
 ARCHITECTURE = "yolo11n-seg.yaml"
 IMAGE_SIZE = 256
 TRAIN_SCENES, VAL_SCENES, TEST_SCENES = 3000, 100, 300
-EPOCHS, BATCH, SEED = 7, 16, 0
+EPOCHS, BATCH, SEED = 5, 16, 0
 HYPERPARAMETERS: dict[str, Any] = {
     "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.4,
     "nbs": BATCH, "weight_decay": 5e-4, "mosaic": 0.0, "close_mosaic": 0, "mixup": 0.0,
@@ -39,6 +39,35 @@ def _ultralytics() -> Any:
     import ultralytics
     torch.set_num_threads(1)
     return ultralytics
+
+
+def _bfloat16() -> bool:
+    """Run the forward and backward passes of training in bfloat16 where the CPU multiplies so.
+
+    Halves the time on CPUs with AMX; losses, weights and the optimiser stay float32. Returns
+    whether it is used.
+    """
+    import torch
+    from ultralytics.nn.tasks import BaseModel
+    if not torch.cpu._is_amx_tile_supported():
+        return False
+    plain = BaseModel.predict
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.float() if value.dtype == torch.bfloat16 else value
+        if isinstance(value, dict):
+            return {k: widen(v) for k, v in value.items()}
+        return type(value)(widen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+    def predict(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.training:
+            return plain(self, x, *args, **kwargs)
+        with torch.autocast("cpu", torch.bfloat16):
+            return widen(plain(self, x.to(memory_format=torch.channels_last), *args, **kwargs))
+
+    BaseModel.predict = predict
+    return True
 
 
 def write_yaml(folder: Path) -> Path:
@@ -64,12 +93,13 @@ def train(work: Path, epochs: int = EPOCHS, train_scenes: int = TRAIN_SCENES) ->
     finished = work / "finished"
     if finished.exists():
         return last
+    _bfloat16()
     if last.exists():
         ultralytics.YOLO(str(last)).train(resume=True)
     else:
         ultralytics.YOLO(ARCHITECTURE, task="segment").train(
             data=str(description), imgsz=IMAGE_SIZE, epochs=epochs, batch=BATCH, seed=SEED,
-            device="cpu", workers=0, amp=False, plots=False, pretrained=False, val=True,
+            device="cpu", workers=0, amp=False, plots=False, pretrained=False, val=False,
             project=str(work.resolve()), name="run", exist_ok=True, deterministic=True,
             **HYPERPARAMETERS)
     finished.touch()
