@@ -48,17 +48,6 @@ class Guard(Protocol):
         ...
 
 
-class NoFilter:
-    """The policy's twist goes to the arm as it is."""
-
-    def reset(self, world: World) -> None:
-        pass
-
-    def command(self, world: World, twist: Array | None, tracks: Tracks | None,
-                stamp: float) -> None:
-        world.set_twist(np.zeros(6) if twist is None else twist)
-
-
 @dataclass
 class Episode:
     """What became of one episode. Distances in m, times in s."""

@@ -36,12 +36,12 @@ class TrainPlan:
 
     seed: int = 0
     seed0: int = 1_000_000
-    shards: int = 40
+    shards: int = 18
     episodes_per_shard: int = 60
     dagger_rounds: int = 2
-    dagger_shards: int = 6
+    dagger_shards: int = 5
     steps: int = 10_000
-    dagger_steps: int = 8_000
+    dagger_steps: int = 6_000
     pictures: int = 8
     lr: float = 1.5e-3
     dagger_lr: float = 7e-4
