@@ -26,6 +26,7 @@ def register(subparsers: Any) -> None:
         "--methods", nargs="+", choices=("none", "filter"), default=["none", "filter"]
     )
     parser.add_argument("--time-limit", type=float, default=16.0, help="s for one episode")
+    parser.add_argument("--policy", type=Path, help="folder of a policy; default: the shipped one")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results")
     parser.set_defaults(run=run)
 
@@ -64,5 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         methods=tuple(arguments.methods),
         time_limit=arguments.time_limit,
         gui=arguments.gui,
+        parameters=(("vla_node", "weights", str(arguments.policy.resolve())),)
+        if arguments.policy
+        else (),
     )
     return Runner(options, flush_print).run()

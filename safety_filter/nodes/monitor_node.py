@@ -213,7 +213,7 @@ class MonitorNode(ManagedNode):
         p = self.params
         now = time.monotonic()
         frozen, self._last_tick = now - self._last_tick, now
-        if frozen > p.latch_after:
+        if self._passing and frozen > p.latch_after:
             self._latch(f"monitor: was frozen for {frozen:.2f} s")
         self._ticks += 1
         if self._ticks % p.check_every == 0:

