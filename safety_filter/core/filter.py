@@ -26,9 +26,9 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.limits import brake, velocity_box
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.params import ParamError
-from safety_filter.core.qp import SOLVERS, Solution, solve_relaxed
+from safety_filter.core.qp import SOLVERS, Problem, Solution, solve_relaxed
 from safety_filter.core.report import Decision, NearestPair, active_names, row_name
-from safety_filter.core.robot import Array, RobotModel
+from safety_filter.core.robot import Array, RobotModel, Structs
 from safety_filter.core.rows import COUNT, INFEASIBLE, OVERFLOW
 from safety_filter.core.target import Target
 from safety_filter.core.wire import Role, empty_tracks
@@ -37,6 +37,8 @@ SLACK = 1e-5
 """Slack up to this (m/s) is rounding."""
 HISTORY = 512
 """Joint states remembered, to place held objects at the time they were seen."""
+Outcome = tuple[Array, tuple[str, str] | None, bool]
+"""The joint velocity, the fault that stops (reason, detail), and whether it was changed."""
 _VERIFICATION = ('', 'box', 'row', 'next state')
 
 
@@ -105,7 +107,7 @@ class SafetyFilter:
         self._buffers.last[:] = answer
         return self._report(verdict, answer, elapsed)
 
-    def _solve(self, now_ros: float) -> tuple[Array, tuple[str, str] | None, bool]:
+    def _solve(self, now_ros: float) -> Outcome:
         """Return the filtered joint velocity, a fault that stops, and whether it is changed."""
         buffers, command = self._buffers, self._command.sample
         assert command is not None
@@ -121,50 +123,58 @@ class SafetyFilter:
         if meets:
             answer = buffers.nominal.copy()
         else:
-            problem = buffers.problem()
             solution = (Solution(False, self._zero, 'infeasible') if buffers.counts[INFEASIBLE]
-                        else self._solver.solve(problem))
+                        else self._solver.solve(buffers.problem()))
             if not solution.found:
-                return self._retreat(solution.status)
+                return self._relax(solution.status)
             answer = solution.x
         code = buffers.verify(answer, self._opening)
         if code != VERIFIED:
             return self._brake(True), ('verification', f'{_VERIFICATION[code]} violated'), True
         return answer, None, damped or not meets
 
-    def _retreat(self, status: str) -> tuple[Array, tuple[str, str] | None, bool]:
-        """Return the way out when the rows cannot all hold: brake, and move away as they ask.
-
-        The command is followed only if no violated row gets worse by it than by standing still.
-        """
-        buffers, p = self._buffers, self.params
-        problem = buffers.problem()
+    def _relax(self, status: str) -> Outcome:
+        """Return the answer where the rows cannot all hold: comfort first, then `_retreat`."""
+        buffers = self._buffers
         if status != 'infeasible':
             return self._brake(True), ('solver', f'{self._solver.name}: {status}'), True
-        levels = buffers.info['level'][:len(problem.rows)]
+        problem = buffers.problem()
+        info = buffers.info[:len(problem.rows)]
         start = self._brake(True)
-        objective = problem.hessian - p.jerk_weight * np.eye(self.robot.n)
+        relaxed = solve_relaxed(self._solver, problem, info['level'], start, info['reserve'])
+        if relaxed.found:
+            buffers.slack[:len(relaxed.slack)] = relaxed.slack
+            if buffers.verify(relaxed.x, self._opening) == VERIFIED:
+                return relaxed.x, None, True
+        return self._retreat(problem, info, start)
+
+    def _retreat(self, problem: Problem, info: Structs, start: Array) -> Outcome:
+        """Return the way out when hard rows cannot all hold: brake, and move away as they ask.
+
+        The command is followed, slowly, only if no violated row gets worse by it than by standing
+        still.
+        """
+        buffers, p, levels = self._buffers, self.params, info['level']
         pull = -p.jerk_weight * buffers.last
-        over = np.max(np.abs(buffers.nominal) / buffers.limits[2])
-        asked = buffers.nominal * min(1.0, p.retreat_fraction / max(over, 1e-9))
         still = solve_relaxed(self._solver, problem._replace(gradient=pull), levels, start)
         if not still.found:
             return start, ('solver', f'{self._solver.name}: relaxed problem: {still.status}'), True
-        gradient = pull - objective @ asked
-        away = solve_relaxed(self._solver, problem._replace(gradient=gradient), levels, start)
-        violated = still.slack > SLACK
+        over = float(np.max(np.abs(buffers.nominal) / buffers.limits[2]))
+        asked = buffers.nominal * min(1.0, p.retreat_fraction / max(over, 1e-9))
+        towards = pull - (problem.hessian - p.jerk_weight * np.eye(self.robot.n)) @ asked
+        away = solve_relaxed(self._solver, problem._replace(gradient=towards), levels, start)
+        excess = still.slack - info['reserve']
+        violated = excess > SLACK
         gain = problem.rows[violated] @ (away.x - still.x) if away.found else np.full(1, -np.inf)
-        chosen = away if gain.size and gain.min() >= -SLACK else still
+        chosen = away if away.found and gain.min(initial=0.0) >= -SLACK else still
         buffers.slack[:len(chosen.slack)] = chosen.slack
         answer = chosen.x.copy()
         if buffers.verify(answer, self._opening) != VERIFIED:
             answer = start
-        if not violated.any():
-            return answer, None, True
-        worst = int(np.argmax(still.slack / np.where(levels == 1, 1.0, 1e3)))
+        worst = int(np.argmax(excess * np.where(levels == 1, 1e3, 1.0)))
         name = row_name(self.robot, buffers, worst)
-        fault = (f'level{levels[worst]}_slack', f'{name}: {still.slack[worst]:.3f} m/s short')
-        return answer, fault, True
+        detail = f'{name}: {max(excess[worst], 0.0):.3f} m/s short'
+        return answer, (f'level{levels[worst]}_slack', detail), True
 
     def _brake(self, state_known: bool) -> Array:
         """Return one period of braking along the last command, with joint limits if known."""
@@ -325,7 +335,8 @@ class SafetyFilter:
         count = int(b.counts[COUNT]) if solved else 0
         changed = verdict.state is not State.PASS and solved
         levels = b.info['level'][:count]
-        slack = b.slack[:count] if verdict.action is Action.RETREAT else b.slack[:0]
+        excess = np.maximum(b.slack[:count] - b.info['reserve'][:count], 0.0)
+        slack = excess if verdict.action is Action.RETREAT else excess[:0]
         return Decision(
             state=verdict.state.value, reason=verdict.reason, detail=verdict.detail,
             no_target=verdict.no_target, qd=answer, twist=b.twist.copy(),

@@ -37,15 +37,21 @@ class FilterParams:
 
     # barrier
     alpha0: float = param(
-        6.0, '1/s', 0.5, 50.0, 'slope of the class-K function near contact', runtime=True)
+        10.0, '1/s', 0.5, 50.0, 'slope of the class-K function near contact', runtime=True)
     brake_acceleration: float = param(
         1.5, 'm/s^2', 0.1, 20.0, 'deceleration of a body that the class-K function asks for, at '
         'most', runtime=True)
     retreat_speed: float = param(
         0.2, 'm/s', 0.01, 1.0, 'fastest retreat asked for when a margin is already violated',
         runtime=True)
+    comfort_margin: float = param(
+        0.01, 'm', 0.0, 0.2, 'extra clearance of every row that may be used up before a stop',
+        runtime=True)
+    comfort_share: float = param(
+        0.7, '-', 0.1, 1.0, 'share of alpha0 and brake_acceleration asked for; the rest is a '
+        'reserve', runtime=True)
     obstacle_margin: float = param(
-        0.01, 'm', 0.0, 0.3, 'clearance to obstacles on top of the uncertainty terms',
+        0.005, 'm', 0.0, 0.3, 'clearance to obstacles on top of the uncertainty terms',
         runtime=True)
     tracking_error: float = param(
         0.003, 'm', 0.0, 0.1, 'position error of a body while the arm follows a command',
@@ -97,7 +103,7 @@ class FilterParams:
 
     # limits
     velocity_scale: float = param(
-        0.8, '-', 0.01, 1.0, 'share of the joint velocity limits', runtime=True)
+        0.5, '-', 0.01, 1.0, 'share of the joint velocity limits', runtime=True)
     acceleration_scale: float = param(
         0.8, '-', 0.05, 1.0, 'share of the joint acceleration limits')
     joint_margin: float = param(0.01, 'rad', 0.0, 0.5, 'distance kept from joint limits')

@@ -76,15 +76,15 @@ def report(covers: Sequence[LinkCover]) -> dict[str, Any]:
 def self_pairs(robot: RobotModel, seed: int = 0) -> list[list[str]]:
     """Return the link pairs that can collide, found by sampling the joint ranges.
 
-    Left out: links that move together, links that never come close, and neighbours whose covers
-    overlap as a matter of course.
+    Left out: links with no or one joint between them, links that never come close, and those
+    whose covers overlap as a matter of course.
     """
     rng = np.random.default_rng(seed)
     kinematics, limits = Kinematics(robot), robot.limits
     group, radius = robot.spheres['group'], robot.spheres['radius']
     count = len(robot.bodies)
     nearest = np.full((PAIR_SAMPLES, count, count), np.inf)
-    owner = [int(robot.spheres['joint'][group == g][0]) for g in range(count)]
+    columns = [int(robot.spheres['columns'][group == g][0]) for g in range(count)]
     for k in range(PAIR_SAMPLES):
         points = kinematics.spheres(rng.uniform(limits.lower, limits.upper))
         gap = np.linalg.norm(points[:, None] - points[None], axis=2) - radius[:, None] - radius
@@ -94,19 +94,12 @@ def self_pairs(robot: RobotModel, seed: int = 0) -> list[list[str]]:
     pairs = []
     for a in range(count):
         for b in range(a + 1, count):
-            together = _moves_with(robot, owner[a]) == _moves_with(robot, owner[b])
+            between = abs(columns[a] - columns[b])
             overlap = float(np.mean(nearest[:, a, b] < 0.0))
             close = nearest[:, a, b].min() < PAIR_CLEARANCE
-            if close and not together and overlap <= PAIR_OVERLAP:
+            if close and between > 1 and overlap <= PAIR_OVERLAP:
                 pairs.append([robot.bodies[a], robot.bodies[b]])
     return pairs
-
-
-def _moves_with(robot: RobotModel, joint: int) -> int:
-    """Return the arm joint that moves what is fixed to `joint` (-1: none)."""
-    while joint >= 0 and robot.joints['column'][joint] < 0:
-        joint = int(robot.joints['parent'][joint])
-    return joint
 
 
 def write_robot(spec: Mapping[str, Any], path: Path) -> None:

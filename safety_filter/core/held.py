@@ -27,7 +27,7 @@ def held_spheres(robot: RobotModel, kinematics: Kinematics, tracks: Tracks, q: A
     rotation, position = kinematics.joint_frame(q, int(robot.tool['joint'][0]))
     out = np.zeros(len(held) * SPHERES_PER_TRACK, SPHERE_DTYPE)
     out['joint'], out['kind'] = robot.tool['joint'][0], int(BodyKind.HELD)
-    out['group'] = len(robot.bodies)
+    out['group'], out['columns'] = len(robot.bodies), robot.n
     for i, e in enumerate(ellipsoids):
         long = int(np.argmax(e['axes']))
         a, b = float(e['axes'][long]), float(np.delete(e['axes'], long).max())

@@ -8,7 +8,14 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from safety_filter.core.kinematics import joint_frames, place, point_jacobian, tool_frame
+from safety_filter.core.kinematics import (
+    carried_acceleration,
+    joint_accelerations,
+    joint_frames,
+    place,
+    point_jacobian,
+    tool_frame,
+)
 from safety_filter.core.limits import velocity_box
 from safety_filter.core.nominal import nominal_velocity, objective
 from safety_filter.core.qp import INFINITY, Problem
@@ -45,7 +52,9 @@ def assemble(
         joints: Structs, spheres: Structs, tool: Structs, pairs: Ints, limits: Array,
         gain: Structs, planes: Array, workspace: Array, rotation: Array, position: Array,
         axis: Array,
-        points: Array, jacobian: Array, speed: Array, curve: Array, groups: Structs,
+        points: Array, jacobian: Array, velocity: Array, acceleration: Array, speed: Array,
+        spread: Array, curve: Array, groups: Structs, omega: Array, alpha: Array, linear: Array,
+        middle: Array,
         tool_rotation: Array, tool_position: Array, tool_jacobian: Array, low: Array, high: Array,
         nominal: Array, hessian: Array, gradient: Array, a: Array, b: Array, info: Structs,
         counts: Ints, nearest: Structs, scratch: Array, obstacles: Structs, q: Array, last: Array,
@@ -57,7 +66,8 @@ def assemble(
     """
     p = gain[0]
     bodies = Bodies(spheres[:sphere_count], points[:sphere_count], jacobian[:sphere_count],
-                    speed[:sphere_count], curve[:sphere_count], groups)
+                    velocity[:sphere_count], acceleration[:sphere_count], speed[:sphere_count],
+                    spread[:sphere_count], curve[:sphere_count], groups)
     rows = Rows(a, b, info, counts)
     counts[:] = 0
     joint_frames(joints, q, opening, rotation, position, axis)
@@ -68,11 +78,17 @@ def assemble(
     velocity_box(q, last, limits[0], limits[1], limits[2], limits[3], p.period, low, high)
     damped = nominal_velocity(kind, command, q, limits[2], tool_rotation, in_tool_frame,
                               tool_jacobian, p, nominal)
+    for i in range(len(q)):
+        middle[i] = (low[i] + high[i]) / 2.0
+    joint_accelerations(joints, position, axis, middle, omega, alpha, linear)
+    for s in range(sphere_count):
+        carried_acceleration(position, omega, alpha, linear, spheres[s].joint, points[s],
+                             acceleration[s])
     body_bounds(bodies, low, high)
     obstacle_rows(rows, bodies, obstacles, obstacle_count, tau, exempt, p, low, high, nearest)
     plane_rows(rows, bodies, planes, p, low, high)
     bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
-    workspace_rows(rows, workspace, tool_position, tool_jacobian, p, bend, low, high, scratch)
+    workspace_rows(rows, workspace, tool_position, tool_jacobian, bend, p, low, high, scratch)
     self_rows(rows, bodies, pairs, p, low, high, scratch)
     if _meets(nominal, low, high, rows, NEAR):
         return True, damped
@@ -141,9 +157,13 @@ def verify(
                 ahead += row.normal[r] * (point[r] - points[row.sphere, r])
         if row.kind == SELF_ROW:
             place(rotation, position, spheres[row.other].joint, spheres[row.other].offset, other)
+            before, after = 0.0, 0.0
             for r in range(3):
-                ahead -= row.normal[r] * (other[r] - points[row.other, r])
-        if not ahead >= row.h - p.period * (row.alpha + slack[k]) - TOLERANCE * p.period:
+                before += (points[row.sphere, r] - points[row.other, r]) ** 2
+                after += (point[r] - other[r]) ** 2
+            ahead = row.h + np.sqrt(after) - np.sqrt(before)
+        allowed = row.alpha + max(slack[k] - row.reserve, 0.0)
+        if not ahead >= row.h - p.period * (allowed + TOLERANCE):
             return NEXT_STATE_VIOLATED
     return VERIFIED
 
@@ -169,7 +189,10 @@ class Buffers:
         self.rotation, self.position = np.zeros((count, 3, 3)), np.zeros((count, 3))
         self.axis = np.zeros((count, 3))
         self.points, self.jacobian = np.zeros((total, 3)), np.zeros((total, n, 3))
-        self.speed, self.curve = np.zeros(total), np.zeros(total)
+        self.velocity, self.acceleration = np.zeros((total, 3)), np.zeros((total, 3))
+        self.speed, self.spread, self.curve = np.zeros((3, total))
+        self.omega, self.alpha, self.linear = np.zeros((3, count, 3))
+        self.middle = np.zeros(n)
         self.groups = np.zeros(len(robot.bodies) + 1, GROUP_DTYPE)
         self.tool_rotation, self.tool_position = np.zeros((3, 3)), np.zeros(3)
         self.tool_jacobian = np.zeros((6, n))
@@ -191,7 +214,8 @@ class Buffers:
         self._assemble: tuple[Any, ...] = (
             robot.joints, self.spheres, robot.tool, robot.self_pairs, self.limits, self.gain,
             self.planes, self.workspace, self.rotation, self.position, self.axis, self.points,
-            self.jacobian, self.speed, self.curve, self.groups, self.tool_rotation,
+            self.jacobian, self.velocity, self.acceleration, self.speed, self.spread, self.curve,
+            self.groups, self.omega, self.alpha, self.linear, self.middle, self.tool_rotation,
             self.tool_position, self.tool_jacobian, self.low, self.high, self.nominal,
             self.hessian, self.gradient, self.a, self.b, self.info, self.counts, self.nearest,
             self.scratch, self.obstacles, self.q, self.last, self.command)

@@ -117,6 +117,56 @@ def tool_frame(joints: Structs, tool: Structs, rotation: Array, position: Array,
         i = joints[i].parent
 
 
+@nb.njit(cache=True, error_model='numpy')
+def joint_accelerations(joints: Structs, position: Array, axis: Array, rate: Array, omega: Array,
+                        alpha: Array, acceleration: Array) -> None:
+    """Fill angular velocity, angular and linear acceleration (j, 3) of the joints' frames.
+
+    At constant joint velocity `rate` (n,), so this is J' q' (time derivative of J): the recursion
+    of Luh, Walker and Paul with zero joint acceleration and no gravity.
+    """
+    for i in range(len(joints)):
+        parent = joints[i].parent
+        speed = rate[joints[i].column] if joints[i].column >= 0 else 0.0
+        zx, zy, zz = axis[i, 0] * speed, axis[i, 1] * speed, axis[i, 2] * speed
+        if parent < 0:
+            for k in range(3):
+                omega[i, k] = alpha[i, k] = acceleration[i, k] = 0.0
+        else:
+            for k in range(3):
+                omega[i, k], alpha[i, k] = omega[parent, k], alpha[parent, k]
+            carried_acceleration(position, omega, alpha, acceleration, parent, position[i],
+                                 acceleration[i])
+        wx, wy, wz = omega[i, 0], omega[i, 1], omega[i, 2]
+        cx, cy, cz = wy * zz - wz * zy, wz * zx - wx * zz, wx * zy - wy * zx
+        if joints[i].prismatic:
+            acceleration[i, 0] += 2.0 * cx
+            acceleration[i, 1] += 2.0 * cy
+            acceleration[i, 2] += 2.0 * cz
+        else:
+            alpha[i, 0], alpha[i, 1] = alpha[i, 0] + cx, alpha[i, 1] + cy
+            alpha[i, 2] += cz
+            omega[i, 0], omega[i, 1], omega[i, 2] = wx + zx, wy + zy, wz + zz
+
+
+@nb.njit(cache=True, error_model='numpy')
+def carried_acceleration(position: Array, omega: Array, alpha: Array, acceleration: Array,
+                         joint: int, point: Array, out: Array) -> None:
+    """Fill `out` (3,) with the acceleration of a point fixed to a joint (-1: base)."""
+    if joint < 0:
+        out[:] = 0.0
+        return
+    x = point[0] - position[joint, 0]
+    y = point[1] - position[joint, 1]
+    z = point[2] - position[joint, 2]
+    wx, wy, wz = omega[joint, 0], omega[joint, 1], omega[joint, 2]
+    ax, ay, az = alpha[joint, 0], alpha[joint, 1], alpha[joint, 2]
+    along, square = wx * x + wy * y + wz * z, wx * wx + wy * wy + wz * wz
+    out[0] = acceleration[joint, 0] + ay * z - az * y + wx * along - square * x
+    out[1] = acceleration[joint, 1] + az * x - ax * z + wy * along - square * y
+    out[2] = acceleration[joint, 2] + ax * y - ay * x + wz * along - square * z
+
+
 class Kinematics:
     """Kinematics of one robot with its own buffers, for use outside the filter's kernel."""
 

@@ -176,8 +176,11 @@ class Relaxed(NamedTuple):
     status: str
 
 
-def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array) -> Relaxed:
+def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
+                  most: Array | None = None) -> Relaxed:
     """Return the x in the box of least weighted violation sum, then of least objective.
+
+    With `most` (m,), no row may be violated by more than that: then it may have no answer.
 
     Each row gets a slack of its own with the exact penalty of its level (L1: a weight on s itself,
     so s > 0 only where the rows cannot all hold). Rows are generated: those that x (first `start`)
@@ -196,7 +199,7 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array) 
         if chosen and not added:
             return Relaxed(True, x, slack, 'solved')
         chosen += added
-        solution = solver.solve(_with_slack(problem, chosen, levels))
+        solution = solver.solve(_with_slack(problem, chosen, levels, most))
         if not solution.found:
             return Relaxed(False, _NOTHING, slack, solution.status)
         x = np.ascontiguousarray(solution.x[:n])
@@ -204,7 +207,8 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array) 
     return Relaxed(False, _NOTHING, slack, 'row generation limit')
 
 
-def _with_slack(problem: Problem, chosen: list[int], levels: Ints) -> Problem:
+def _with_slack(problem: Problem, chosen: list[int], levels: Ints,
+                most: Array | None) -> Problem:
     """Return the problem in (x, s) with the `chosen` rows."""
     n, k = len(problem.gradient), len(chosen)
     weights = np.where(levels[chosen] == 1, PENALTY[1], PENALTY[2])
@@ -215,4 +219,5 @@ def _with_slack(problem: Problem, chosen: list[int], levels: Ints) -> Problem:
         hessian, np.concatenate([problem.gradient, weights]),
         np.hstack([problem.rows[chosen], np.eye(k)]),
         np.concatenate([problem.lower[:n], np.zeros(k), problem.lower[n:][chosen]]),
-        np.concatenate([problem.upper[:n], infinite, infinite]))
+        np.concatenate([problem.upper[:n], infinite if most is None else most[chosen],
+                        infinite]))

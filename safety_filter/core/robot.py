@@ -66,6 +66,7 @@ SPHERE_DTYPE = np.dtype([
     ('joint', 'i8'),           # joint it moves with, -1: base
     ('kind', 'i8'),            # BodyKind
     ('group', 'i8'),           # index of its link in RobotModel.bodies
+    ('columns', 'i8'),         # the first so many arm joints move it
     ('radius', 'f8'),
     ('offset', 'f8', 3)], align=True)  # centre in the joint's frame, m
 
@@ -256,10 +257,18 @@ class _Builder:
         if loose:
             raise RobotError(f'joint {", ".join(loose)}: moves in the URDF but is neither under '
                              'joints nor gripper.joints of the robot file')
-        order = [names.index(n) for n in self.joints]
-        if order != sorted(order):
-            raise RobotError(f'joints: expected the order of the URDF ({", ".join(names)}), '
-                             f'got {", ".join(self.joints)}')
+        for count, joint in enumerate(self.joints, 1):
+            if self._columns(self.model.getJointId(joint)) != count:
+                raise RobotError(f'joint {joint}: expected a serial chain from the base in order, '
+                                 f'got {", ".join(self.joints)}; the URDF has {", ".join(names)}')
+
+    def _columns(self, index: int) -> int:
+        """Return how many arm joints move what is fixed to a joint (0: universe)."""
+        count = 0
+        while index > 0:
+            count += self.model.names[index] in self.joints
+            index = self.model.parents[index]
+        return count
 
     def _axis(self, index: int) -> tuple[bool, Array]:
         """Return whether a joint is prismatic, and its axis."""
@@ -321,8 +330,8 @@ class _Builder:
                 raise RobotError(f'link {link}: spheres: radius must be positive')
             for x, y, z, r in spheres:
                 centre = place.act(np.array([x, y, z]))
-                out.append((frame.parentJoint - 1, BodyKind[kind_name], bodies.index(link), r,
-                            tuple(centre)))
+                out.append((frame.parentJoint - 1, BodyKind[kind_name], bodies.index(link),
+                            self._columns(frame.parentJoint), r, tuple(centre)))
         if not out:
             raise RobotError('bodies: expected at least one sphere; run safety-filter fit-robot')
         return np.array(out, SPHERE_DTYPE), bodies

@@ -3,12 +3,15 @@
 For a robot sphere (p, r) and an obstacle ellipsoid (c, Q) with velocity v, any unit n gives
 g(n) = n.(p - c) - r - sqrt(n'Qn), at most the true distance. With n frozen for the step
 
-    n'J q' >= n'v + k_v sqrt(n' Sv n) + a (tau + Ts) - alpha(h) + c Ts / 2,     h = g(n) - margin
+    n'J q' >= n'v + k_v sqrt(n' Sv n) + a (tau + Ts) - alpha(h) + c Ts / 2,    h = g(n) - margin
     margin = m0 + k_p sqrt(n' Sp n) + k_v sqrt(n' Sv n) tau + a tau^2 / 2 + tracking error
 
 keeps h >= 0: c is predicted by the latency tau, a bounds the obstacle's acceleration, and c Ts / 2
-covers the curvature of the sphere's path while q' is held (c: see `body_bounds`). Planes, the
+covers the curvature of the sphere's path while q' is held (see `body_bounds`). Planes, the
 workspace and the robot's own sphere pairs have such rows without the obstacle terms.
+
+Each row is asked for with a comfort reserve: `comfort_margin` more, and a gentler alpha. Where the
+rows cannot all hold so, the reserve of some is used first; only beyond it is slack, and a stop.
 
 A row that no q' in the velocity box can violate is left out: that loses nothing.
 """
@@ -35,6 +38,7 @@ ROW_DTYPE = np.dtype([
     ('level', 'i8'),     # 1: moving obstacles and self-collision; 2: static scene
     ('h', 'f8'),         # barrier, m
     ('alpha', 'f8'),     # alpha(h), m/s
+    ('reserve', 'f8'),   # how much of b is comfort, m/s
     ('drift', 'f8'),     # speed at which the other side may come closer along n, m/s
     ('normal', 'f8', 3)], align=True)
 
@@ -53,11 +57,14 @@ class Bodies(NamedTuple):
     """The robot's spheres at one instant, and bounds that hold for every q' in the box."""
 
     spheres: Structs
-    points: Array     # (s, 3) centres
-    jacobian: Array   # (s, n, 3)
-    speed: Array      # (s,) greatest speed, m/s
-    curve: Array      # (s,) greatest acceleration at constant q', m/s^2
-    groups: Structs   # GROUP_DTYPE
+    points: Array        # (s, 3) centres
+    jacobian: Array      # (s, n, 3)
+    velocity: Array      # (s, 3) at the middle of the box
+    acceleration: Array  # (s, 3) the same, at constant q'
+    speed: Array         # (s,) greatest speed in the box, m/s
+    spread: Array        # (s,) most that the acceleration differs from the middle's, m/s^2
+    curve: Array         # (s,) greatest acceleration, m/s^2
+    groups: Structs      # GROUP_DTYPE
 
 
 class Rows(NamedTuple):
@@ -98,29 +105,40 @@ def class_k_inverse(speed: float, slope: float, deceleration: float) -> float:
 
 @nb.njit(cache=True, error_model='numpy')
 def body_bounds(bodies: Bodies, low: Array, high: Array) -> None:
-    """Fill the bounds on speed and curvature of every sphere for q' in the box.
+    """Fill velocity, greatest speed and acceleration of every sphere for q' in the box.
 
-    At constant q' a point moves with acceleration sum_i q'_i sum_{j<=i} (2 - d_ij) q'_j z_j x J_i,
-    so at most sum_i m_i |J_i| (m_i + 2 sum_{j<i} m_j) with m the largest |q'| in the box.
+    At constant q' a point accelerates by sum_i q'_i sum_{j<=i} (2 - d_ij) q'_j z_j x J_i. With q'
+    = m + d, |d| <= w, that differs from its value at m by at most
+    sum_i |J_i| sum_{j<=i} (2 - d_ij) (|m_i| w_j + w_i |m_j| + w_i w_j).
     """
-    n = len(low)
     for s in range(len(bodies.points)):
-        vx, vy, vz = 0.0, 0.0, 0.0
-        wide, before, bend = 0.0, 0.0, 0.0
-        for i in range(n):
+        vx, vy, vz, wide = 0.0, 0.0, 0.0, 0.0
+        for i in range(bodies.spheres[s].columns):
             column = bodies.jacobian[s, i]
-            jx, jy, jz = column[0], column[1], column[2]
-            length = np.sqrt(jx * jx + jy * jy + jz * jz)
             middle, half = (low[i] + high[i]) / 2.0, (high[i] - low[i]) / 2.0
-            vx, vy, vz = vx + jx * middle, vy + jy * middle, vz + jz * middle
-            wide += length * half
-            most = abs(middle) + half
-            bend += most * length * (most + 2.0 * before)
-            before += most
+            vx, vy, vz = vx + column[0] * middle, vy + column[1] * middle, vz + column[2] * middle
+            wide += half * np.sqrt(column[0] ** 2 + column[1] ** 2 + column[2] ** 2)
+        bodies.velocity[s, 0], bodies.velocity[s, 1], bodies.velocity[s, 2] = vx, vy, vz
         bodies.speed[s] = np.sqrt(vx * vx + vy * vy + vz * vz) + wide
-        bodies.curve[s] = bend
+        bodies.spread[s] = _spread(bodies, s, 0, low, high)
+        a = bodies.acceleration[s]
+        bodies.curve[s] = np.sqrt(a[0] ** 2 + a[1] ** 2 + a[2] ** 2) + bodies.spread[s]
     for g in range(len(bodies.groups)):
         _group_bounds(bodies, g)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _spread(bodies: Bodies, s: int, first: int, low: Array, high: Array) -> float:
+    """Return the sum in `body_bounds` over the joints from `first` on."""
+    total, middles, halves = 0.0, 0.0, 0.0
+    for i in range(first, bodies.spheres[s].columns):
+        column = bodies.jacobian[s, i]
+        length = np.sqrt(column[0] ** 2 + column[1] ** 2 + column[2] ** 2)
+        middle, half = abs(low[i] + high[i]) / 2.0, (high[i] - low[i]) / 2.0
+        total += length * (half * (2.0 * middle + half)
+                           + 2.0 * (middle * halves + half * middles + half * halves))
+        middles, halves = middles + middle, halves + half
+    return float(total)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -144,13 +162,21 @@ def _group_bounds(bodies: Bodies, index: int) -> None:
 
 @nb.njit(cache=True, error_model='numpy')
 def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: float, nz: float,
-         bound: float, kind: int, sphere: int, other: int, level: int, h: float, alpha: float,
-         drift: float) -> None:
-    """Append the row n'J q' >= bound unless every q' in the box meets it."""
+         h: float, drift: float, bend: float, p: Record, kind: int, sphere: int, other: int,
+         level: int) -> None:
+    """Append n'J q' >= drift - alpha(h) + bend unless every q' in the box meets it.
+
+    `drift` is how fast the other side may come closer (m/s), `bend` the sampled-data term (m/s).
+    """
     count = rows.counts[COUNT]
     if count == len(rows.b):
         rows.counts[OVERFLOW] = 1
         return
+    share = p.comfort_share
+    alpha = max(class_k(h, p.alpha0, p.brake_acceleration), -p.retreat_speed)
+    gentle = class_k(h - p.comfort_margin, share * p.alpha0, share * p.brake_acceleration)
+    gentle = max(min(gentle, alpha), -p.retreat_speed)
+    bound = drift + bend - gentle
     row = rows.a[count]
     least, most = 0.0, 0.0
     for i in range(len(low)):
@@ -165,15 +191,25 @@ def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: fl
     rows.b[count] = bound
     info = rows.info[count]
     info.kind, info.sphere, info.other, info.level = kind, sphere, other, level
-    info.h, info.alpha, info.drift = h, alpha, drift
+    info.h, info.alpha, info.reserve, info.drift = h, alpha, alpha - gentle, drift
     info.normal[0], info.normal[1], info.normal[2] = nx, ny, nz
     rows.counts[COUNT] = count + 1
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _alpha(h: float, p: Record) -> float:
-    """Return alpha(h) with the retreat asked for below zero bounded."""
-    return float(max(class_k(h, p.alpha0, p.brake_acceleration), -p.retreat_speed))
+def _clearance(speed: float, p: Record) -> float:
+    """Return the h from which on no row can bind if nothing closes in faster than `speed`."""
+    share = p.comfort_share
+    ahead = class_k_inverse(speed, share * p.alpha0, share * p.brake_acceleration)
+    return float(p.comfort_margin + ahead)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _bend(bodies: Bodies, s: int, nx: float, ny: float, nz: float, p: Record) -> float:
+    """Return the sampled-data term: what the path's curvature towards -n may take, m/s."""
+    inward = -(nx * bodies.acceleration[s, 0] + ny * bodies.acceleration[s, 1]
+               + nz * bodies.acceleration[s, 2])
+    return float(p.sampled_data * (max(inward, 0.0) + bodies.spread[s]) * p.period / 2.0)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -208,8 +244,7 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 continue
             rows.counts[CANDIDATES] += group.stop - group.start
             bend = p.sampled_data * group.curve * p.period / 2.0
-            clear = widest + class_k_inverse(group.speed + fastest + bend, p.alpha0,
-                                             p.brake_acceleration)
+            clear = widest + _clearance(group.speed + fastest + bend, p)
             x, y, z = cx - group.centre[0], cy - group.centre[1], cz - group.centre[2]
             rim = group.radius + e.reach
             d2 = x * x + y * y + z * z
@@ -241,10 +276,8 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                     h, drift = distance - p.target_hand_margin, approach
                 elif e.role == _SUPPORT and kind == _FINGER and nz >= p.support_cosine:
                     h, drift = distance - p.support_margin, approach
-                alpha = _alpha(h, p)
-                bound = drift - alpha + p.sampled_data * bodies.curve[s] * p.period / 2.0
-                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, bound, OBSTACLE_ROW, s, o,
-                     level, h, alpha, drift)
+                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, drift,
+                     _bend(bodies, s, nx, ny, nz, p), p, OBSTACLE_ROW, s, o, level)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -276,17 +309,16 @@ def plane_rows(rows: Rows, bodies: Bodies, planes: Array, p: Record, low: Array,
                     margin = p.plane_held_margin
                 h = (nx * bodies.points[s, 0] + ny * bodies.points[s, 1] + nz * bodies.points[s, 2]
                      - planes[k, 3] - bodies.spheres[s].radius - margin)
-                alpha = _alpha(h, p)
                 bend = p.sampled_data * bodies.curve[s] * p.period / 2.0
-                if bodies.speed[s] <= alpha - bend:
+                if h >= _clearance(bodies.speed[s] + bend, p):
                     continue
-                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, bend - alpha, PLANE_ROW, s,
-                     k, LEVEL_STATIC, h, alpha, 0.0)
+                _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, 0.0,
+                     _bend(bodies, s, nx, ny, nz, p), p, PLANE_ROW, s, k, LEVEL_STATIC)
 
 
 @nb.njit(cache=True, error_model='numpy')
-def workspace_rows(rows: Rows, box: Array, tool_position: Array, tool_jacobian: Array, p: Record,
-                   bend: float, low: Array, high: Array, scratch: Array) -> None:
+def workspace_rows(rows: Rows, box: Array, tool_position: Array, tool_jacobian: Array,
+                   bend: float, p: Record, low: Array, high: Array, scratch: Array) -> None:
     """Append the rows that keep the tool frame's origin in `box` (lower x y z, upper x y z)."""
     for i in range(len(low)):
         for k in range(3):
@@ -294,23 +326,26 @@ def workspace_rows(rows: Rows, box: Array, tool_position: Array, tool_jacobian: 
     for side in range(6):
         k, sign = side % 3, 1.0 if side < 3 else -1.0
         h = sign * (tool_position[k] - box[side])
-        alpha = _alpha(h, p)
         rows.counts[CANDIDATES] += 1
-        _add(rows, low, high, scratch, sign * (k == 0), sign * (k == 1), sign * (k == 2),
-             bend - alpha, WORKSPACE_ROW, -1, side, LEVEL_STATIC, h, alpha, 0.0)
+        _add(rows, low, high, scratch, sign * (k == 0), sign * (k == 1), sign * (k == 2), h, 0.0,
+             bend, p, WORKSPACE_ROW, -1, side, LEVEL_STATIC)
 
 
 @nb.njit(cache=True, error_model='numpy')
 def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, low: Array,
               high: Array, scratch: Array) -> None:
-    """Append the rows of the robot's own sphere pairs (m, 2)."""
+    """Append the rows of the robot's own sphere pairs (m, 2).
+
+    The distance D = |d| of two points has D'' = n.d'' + (|d'|^2 - (n.d')^2) / D, in which a
+    rotation of both cancels; so only joints between them add to the spread.
+    """
+    rows.counts[CANDIDATES] += len(pairs)
     for k in range(len(pairs)):
         i, j = pairs[k, 0], pairs[k, 1]
-        rows.counts[CANDIDATES] += 1
-        bend = p.sampled_data * (bodies.curve[i] + bodies.curve[j]) * p.period / 2.0
         reach = bodies.spheres[i].radius + bodies.spheres[j].radius + p.self_margin
-        clear = reach + class_k_inverse(bodies.speed[i] + bodies.speed[j] + bend, p.alpha0,
-                                        p.brake_acceleration)
+        closing = bodies.speed[i] + bodies.speed[j]
+        bend = p.sampled_data * (bodies.curve[i] + bodies.curve[j]) * p.period / 2.0
+        clear = reach + _clearance(closing + bend, p)
         x = bodies.points[i, 0] - bodies.points[j, 0]
         y = bodies.points[i, 1] - bodies.points[j, 1]
         z = bodies.points[i, 2] - bodies.points[j, 2]
@@ -321,10 +356,20 @@ def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, l
         nx, ny, nz = 0.0, 0.0, 1.0
         if distance > 1e-9:
             nx, ny, nz = x / distance, y / distance, z / distance
+        fast2, along, inward = 0.0, 0.0, 0.0
+        for r, n in enumerate((nx, ny, nz)):
+            speed = bodies.velocity[i, r] - bodies.velocity[j, r]
+            fast2 += speed * speed
+            along += n * speed
+            inward -= n * (bodies.acceleration[i, r] - bodies.acceleration[j, r])
+        inward -= (fast2 - along * along) / max(distance, 1e-3)
+        distal, first = i, bodies.spheres[j].columns
+        if bodies.spheres[j].columns > bodies.spheres[i].columns:
+            distal, first = j, bodies.spheres[i].columns
+        spread = _spread(bodies, distal, first, low, high)
         for c in range(len(low)):
             for r in range(3):
                 scratch[c, r] = bodies.jacobian[i, c, r] - bodies.jacobian[j, c, r]
-        h = distance - reach
-        alpha = _alpha(h, p)
-        _add(rows, low, high, scratch, nx, ny, nz, bend - alpha, SELF_ROW, i, j, LEVEL_MOVING, h,
-             alpha, 0.0)
+        bend = p.sampled_data * (max(inward, 0.0) + spread) * p.period / 2.0
+        _add(rows, low, high, scratch, nx, ny, nz, distance - reach, 0.0, bend, p, SELF_ROW, i, j,
+             LEVEL_MOVING)
