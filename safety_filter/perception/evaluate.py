@@ -1,7 +1,7 @@
 """`safety-filter evaluate perception`: tracks against the truth, with the detector's own masks.
 
-Also `python -m safety_filter.perception.evaluate`. Scenes with two movers in which the arm does its
-task; every published track is matched with the nearest true object. Writes counts beside rates.
+Also `python -m safety_filter.perception.evaluate`. Scenes with two movers in which the arm does
+its task; every published track is matched with the nearest true object. Counts beside rates.
 """
 
 from __future__ import annotations

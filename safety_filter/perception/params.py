@@ -51,7 +51,7 @@ class PerceptionParams:
     # tracker
     position_noise: float = param(0.002, 'm', 1e-4, 0.1, 'sigma of a clean centre')
     occluded_noise: float = param(0.012, 'm', 1e-3, 0.2, 'sigma along an axis with a hidden side')
-    accel_quiet: float = param(0.15, 'm/s^2', 1e-3, 10.0, 'process noise of steady motion')
+    accel_quiet: float = param(0.4, 'm/s^2', 1e-3, 10.0, 'process noise of steady motion')
     accel_turn: float = param(4.0, 'm/s^2', 0.05, 50.0, 'process noise after a surprise')
     surprise: float = param(9.0, '-', 3.0, 50.0, 'innovation (chi^2, 3 dof) that is a surprise')
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')

@@ -56,7 +56,7 @@ class Measurement:
     half (3,) half extents along those axes, m; sigma (3,) of the centre along them; sides (3,)
     whether each half extent was seen in full; box (3,) half extents and `yaw` of the upright box
     round the footprint; `form` BOX, ROUND (upright cylinder) or SPHERE; `distance` of the centre
-    from the camera, m; `pixels` seen.
+    from the camera, m; `pixels` seen; `mean` (3,) of the visible points.
     """
 
     centre: F64
@@ -69,6 +69,7 @@ class Measurement:
     form: int
     distance: float
     pixels: int
+    mean: F64
 
     @property
     def covariance(self) -> F64:
@@ -185,7 +186,8 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
     if sphere is not None:
         box, form = half.copy(), SPHERE
-    return Measurement(middle, axes, half, sigma, both, box, yaw, form, distance, len(points))
+    return Measurement(middle, axes, half, sigma, both, box, yaw, form, distance,
+                       len(points), origin)
 
 
 def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],

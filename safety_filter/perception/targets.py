@@ -4,9 +4,9 @@ Score of a track: attention mass under its mask over a window, divided by its vi
 that window (a density; 1 is uniform attention). The best track is the target if it leads the
 second by a gap for a while, exceeds uniform attention by a floor, and no plausible candidate is
 hidden: a hidden candidate cannot be pointed at, and the confidence does not show it. A target once
-selected stays until its lead is gone (hysteresis). Everything else is no target: stale, unreadable or
-absent attention, no lead, a hidden candidate. It fails closed: without a target every track is an
-obstacle.
+selected stays until its lead is gone (hysteresis). Everything else is no target: stale, unreadable
+or absent attention, no lead, a hidden candidate. It fails closed: without a target every track is
+an obstacle.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def density(attention: F32, owner: NDArray[np.int32], ids: Sequence[int],
 
     attention (g, h) >= 0; owner (GRID, GRID) track ids.
     """
-    scaled = np.asarray(cv2.resize(np.asarray(attention, np.float32), (GRID, GRID),
-                                   interpolation=cv2.INTER_NEAREST))
+    scaled: F32 = np.asarray(cv2.resize(np.asarray(attention, np.float32), (GRID, GRID),
+                                        interpolation=cv2.INTER_NEAREST), np.float32)
     scaled = scaled / max(float(scaled.sum()), 1e-12)
     out = {}
     for i in ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,8 @@ class Track:
     attached: bool = False  # moves with the tool
     blob: int = -1  # index of its blob in the last picture, -1 for none
     confirmed: bool = False
-    centre: F64 = field(default_factory=lambda: np.zeros(3))
+    offset: F64 | None = None  # (3,) from the mean of the visible points to the centre
+    expected_pixels: float = 0.0  # pixels * distance^2 that go with `offset`
 
     @property
     def class_id(self) -> int:
@@ -89,7 +90,7 @@ class Tracker:
                 x = motion[:3, :3] @ track.position + motion[:3, 3]
                 v = twist[:3] + np.cross(twist[3:], x)
                 p = track.state.p.copy()
-                p[:3, :3] += (0.02 * dt) ** 2 * np.eye(3)
+                p[:3, :3] += (0.05 * dt) ** 2 * np.eye(3)
                 p[3:, :] = p[:, 3:] = 0.0
                 p[3:, 3:] = 0.02**2 * np.eye(3)
                 track.state = State(np.concatenate([x, v]), p)
@@ -186,12 +187,13 @@ class Tracker:
         r = seen.covariance
         if track.attached:
             r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
+        centre = self._steadied(track, seen)
         state = track.state
         piece = blob.class_id == UNKNOWN_CLASS != track.class_id
         if piece:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
         if not track.attached and track.class_id not in self.supports:
-            surprise = state.distance(seen.centre, r) > p.surprise
+            surprise = state.distance(centre, r) > p.surprise
             full = seen.pixels * seen.distance**2 > 0.7 * track.reference
             if surprise and full and not piece and seen.sides[:2].all():
                 track.agitated = 2
@@ -199,7 +201,7 @@ class Tracker:
                 gear = float(np.sqrt(p.accel_turn**2 - p.accel_quiet**2))
                 state = State(state.x, state.p + process_noise(dt, gear))
                 track.agitated -= 0 if surprise else 1
-        track.state = state.updated(seen.centre, r)
+        track.state = state.updated(centre, r)
         track.hits += 1
         track.misses = 0
         track.last_seen = self.stamp if self.stamp is not None else 0.0
@@ -209,6 +211,25 @@ class Tracker:
         track.score += 0.3 * (blob.score - track.score)
         self._learn_shape(track, seen)
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
+
+    def _steadied(self, track: Track, seen: Measurement) -> F64:
+        """The centre (3,) with less of the noise of single pixels.
+
+        The edges of a blob jump by whole pixels, the mean of its points hardly moves. As long as
+        the whole of it shows as before, the centre is the mean and a slowly learnt offset.
+        """
+        area = seen.pixels * seen.distance**2
+        offset = seen.axes.T @ (seen.centre - seen.mean)
+        same = abs(area - track.expected_pixels) < 0.06 * track.expected_pixels
+        if not seen.sides.all() or track.attached:
+            track.offset = None
+            return seen.centre
+        if track.offset is None or not same or float(np.abs(offset - track.offset).max()) > 0.01:
+            track.offset, track.expected_pixels = offset, area
+            return seen.centre
+        track.offset = track.offset + 0.1 * (offset - track.offset)
+        track.expected_pixels += 0.1 * (area - track.expected_pixels)
+        return np.asarray(seen.mean + seen.axes @ track.offset)
 
     def _learn_shape(self, track: Track, seen: Measurement) -> None:
         area = seen.pixels * seen.distance**2

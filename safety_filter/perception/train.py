@@ -48,10 +48,11 @@ def _bfloat16() -> bool:
     whether it is used.
     """
     import torch
-    from ultralytics.nn.tasks import BaseModel
+    from ultralytics.nn import tasks
+    model_class: Any = tasks.BaseModel
     if not torch.cpu._is_amx_tile_supported():
         return False
-    plain = BaseModel.predict
+    plain = model_class.predict
 
     def widen(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -66,7 +67,7 @@ def _bfloat16() -> bool:
         with torch.autocast("cpu", torch.bfloat16):
             return widen(plain(self, x.to(memory_format=torch.channels_last), *args, **kwargs))
 
-    BaseModel.predict = predict
+    model_class.predict = predict
     return True
 
 
