@@ -27,6 +27,7 @@ class NodeSpec:
     config: str | None = None  # file below config/
     parameters: dict[str, Any] = field(default_factory=dict)
     respawn: bool = False  # never for what commands the arm: a restart must be noticed
+    nice: int = 0  # what may be late yields the processor to what must not be
 
     @property
     def module(self) -> str:
@@ -73,6 +74,7 @@ NODES = {
             ),
             "vla.yaml",
             respawn=True,
+            nice=5,
         ),
         NodeSpec(
             "perception_node",
@@ -86,6 +88,7 @@ NODES = {
             ),
             "perception.yaml",
             respawn=True,
+            nice=5,
         ),
         NodeSpec(
             "filter_node",

@@ -33,8 +33,9 @@ def ros_environment(domain: int | None = None) -> dict[str, str]:
     return environment
 
 
-def _die_with_parent() -> None:
-    """In the child: SIGTERM when the parent dies, however it dies (Linux)."""
+def _prepare_child(nice: int) -> None:
+    """In the child: its priority, and SIGTERM when the parent dies, however it dies (Linux)."""
+    os.nice(nice)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -69,7 +70,7 @@ class ProcessGroup:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=lambda: _prepare_child(spec.nice),
             )
         self.processes[spec.name] = process
         return process

@@ -109,13 +109,15 @@ class Runner:
             settings[node][name] = value
         for name in self._nodes:
             self._processes.start(graph.NODES[name].with_parameters(**settings[name]))
-        reported: dict[str, str] = {}
+        reported: set[tuple[str, str]] = set()
 
         def ready() -> bool:
             for name in self._nodes:
                 text = client.state_text(name)
-                if reported.get(name) != text:
-                    reported[name] = text
+                # Once for each kind of state: figures in it change all the time
+                kind = ":".join(text.split(":")[:2])
+                if (name, kind) not in reported:
+                    reported.add((name, kind))
                     self.say(f"  {time.monotonic() - self._started:5.1f} s  {name}: {text}")
             broken = [n for n in self._nodes if "not configured" in client.state_text(n)]
             if broken:
@@ -124,8 +126,11 @@ class Runner:
                 n in client.states and client.states[n].message != "starting" for n in self._nodes
             )
 
+        def states() -> str:
+            return "; ".join(f"{n}: {client.state_text(n)}" for n in self._nodes)
+
         client.wait_for_simulator(READY_SECONDS)
-        client.spin_until(ready, READY_SECONDS, lambda: f"all nodes to start: {reported}")
+        client.spin_until(ready, READY_SECONDS, lambda: f"all nodes to start; {states()}")
 
     # -- one episode --------------------------------------------------------------------------
 
@@ -149,7 +154,7 @@ class Runner:
             truth, client.truth = client.truth, {}
             if not truth["running"] or truth["seed"] != task.seed:
                 continue
-            self._film(client, truth, shots)
+            self._film(client, method, truth, shots)
             success_at = truth["success_time"]
             if success_at is not None and truth["time"] > success_at + SETTLE_SECONDS:
                 break
@@ -179,6 +184,7 @@ class Runner:
         """Call a reset until it is accepted: it needs fresh inputs of the new scene."""
         deadline = time.monotonic() + RESET_SECONDS
         while True:
+            client.centre_stick()
             accepted, message = client.call(service)
             if accepted:
                 return
@@ -189,7 +195,9 @@ class Runner:
                 )
             client.spin_for(0.1)
 
-    def _film(self, client: DemoClient, truth: dict[str, Any], shots: list[film.Shot]) -> None:
+    def _film(
+        self, client: DemoClient, method: str, truth: dict[str, Any], shots: list[film.Shot]
+    ) -> None:
         if client.frame is None or truth["time"] < len(shots) / film.RATE:
             return
         image, info, pose = client.frame
@@ -204,7 +212,13 @@ class Runner:
             conversion.rgb(image), conversion.intrinsics(info), conversion.pose_matrix(pose), pair
         )
         state = client.state_text("filter_node").split(": ", 1)[-1]
-        second = f"nearest {values.get('nearest_body', '-')}: {values.get('nearest_distance_m')} m"
+        if method == "none":
+            state = "the policy's twist moves the arm; the filter only watches"
+        second = ""
+        if "nearest_body" in values:
+            distance = 1e3 * float(values["nearest_distance_m"])
+            second = f"nearest: {values['nearest_body']} and track {values['nearest_track']}"
+            second += f", {distance:.0f} mm"
         collided = bool(truth["collisions"])
         shots.append(film.Shot(film.encode(picture), truth["time"], collided, (state, second)))
 

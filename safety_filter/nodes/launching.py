@@ -47,5 +47,6 @@ def _node(spec: graph.NodeSpec, arguments: tuple[graph.Argument, ...]) -> Node:
         parameters=[*files, spec.parameters, given, time],
         respawn=spec.respawn,
         respawn_delay=1.0,
+        prefix=f"nice -n {spec.nice}" if spec.nice else "",
         output="screen",
     )

@@ -56,6 +56,7 @@ class PerceptionNodeParams(RobotParams):
     )
     image_age: float = param(0.5, "s", 0.05, 5.0, "silence after which the camera is gone")
     joint_age: float = param(0.1, "s", 0.01, 2.0, "joints must be known this close to the image")
+    overlay_rate: float = param(10.0, "Hz", 0.5, 60.0, "rate of ~/overlay while it is watched")
     sync: float = param(0.02, "s", 0.0, 0.5, "largest difference between image and depth stamps")
 
 
@@ -96,6 +97,7 @@ class PerceptionNode(ManagedNode):
         self._rate, self._image_rate = RateMeter(60), RateMeter(60)
         self._cycle, self._age = Percentiles(500), Percentiles(500)
         self._facts: dict[str, object] = {}
+        self._drawn = 0.0
         self._note = ""
         self._obstacles = self.create_publisher(PointCloud2, "~/obstacles", COMMAND)
         self._overlay = self.create_publisher(Image, "~/overlay", NEWEST)
@@ -111,11 +113,14 @@ class PerceptionNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the detector and the robot's geometry."""
+        import cv2
+
         from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
         from safety_filter.perception.pipeline import Perception
         from safety_filter.perception.robot_mask import RobotMask
         from safety_filter.perception.targets import AttentionMap
 
+        cv2.setNumThreads(1)
         p = self.params
         self._extrinsics: Extrinsics
         if p.extrinsics == "tf":
@@ -252,7 +257,10 @@ class PerceptionNode(ManagedNode):
             "held": "none" if result.held is None else result.held,
             "attention_fault": result.attention_fault or "",
         }
-        if self._overlay.get_subscription_count() > 0:
+        watched = self._overlay.get_subscription_count() > 0
+        # A little early is on time: pictures come at a rate of their own
+        if watched and done - self._drawn > 0.9 / self.params.overlay_rate:
+            self._drawn = done
             picture = draw(
                 rgb,
                 result.owner,

@@ -22,6 +22,7 @@ from array import array
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -54,6 +55,7 @@ class SimParams:
         "joint_velocity", "-", None, None, "command input that moves the arm", choices=INPUTS
     )
     camera_rate: float = param(15.0, "Hz", 1.0, 60.0, "rate of the cameras")
+    joint_rate: float = param(240.0, "Hz", 30.0, 240.0, "rate of ~/joint_states")
     truth_rate: float = param(15.0, "Hz", 1.0, 60.0, "rate of ~/truth")
     twist_timeout: float = param(0.25, "s", 0.02, 5.0, "a twist older than this is zero")
     gui: bool = param(False, "-", None, None, "show PyBullet's window")
@@ -151,9 +153,11 @@ class SimNode(ManagedNode):
         self._min_distance = float("inf")
         self._success_time: float | None = None
         self._meters = {name: RateMeter(240) for name in ("physics", "camera")}
+        cv2.setNumThreads(1)
         world = World(generate(p.seed, p.suite), gui=p.gui)
         self._announce(world, "")
         camera_every = max(1, round(1.0 / (DT * p.camera_rate)))
+        joints_every = max(1, round(1.0 / (DT * p.joint_rate)))
         truth_every = max(1, round(1.0 / (DT * p.truth_rate)))
         deadline = time.monotonic()
         lost, tick = 0.0, 0
@@ -163,7 +167,8 @@ class SimNode(ManagedNode):
                 self._command(world)
                 world.step()
             self._meters["physics"].tick(time.monotonic())
-            self._publish_joints(world)
+            if tick % joints_every == 0:
+                self._publish_joints(world)
             if tick % camera_every == 0:
                 self._publish_cameras(world)
             # Shifted by half a camera period: no tick does both

@@ -57,6 +57,7 @@ def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> N
         assert node.executable == name
         assert tuple(node.remappings) == spec.remappings
         assert node.respawn == spec.respawn
+        assert node.prefix == (f"nice -n {spec.nice}" if spec.nice else "")
     variables = {
         e.args[0]: e.args[1] for e in entities if type(e).__name__ == "SetEnvironmentVariable"
     }

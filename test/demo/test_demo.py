@@ -1,0 +1,115 @@
+"""The demo end to end, with a policy of the shipped architecture and random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from safety_filter.vla.modeling import VlaConfig, VlaModel
+    from safety_filter.vla.profile import HeadProfile, fingerprint
+    from safety_filter.vla.words import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("vla")
+    torch.manual_seed(0)
+    VlaModel(VlaConfig()).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    HeadProfile(fingerprint(folder), (1, 0), (2, 1)).save(folder / "profile.yaml")
+    return folder
+
+
+def _command(out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "safety_filter.cli", "demo", "--out", str(out), *arguments]
+
+
+def _nodes_of(out: Path) -> list[psutil.Process]:
+    """Nodes whose environment names this run's log folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(out) in process.environ().get("ROS_LOG_DIR", ""):
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return found
+
+
+@pytest.mark.timeout(400)
+def test_one_short_scene_with_both_methods(tmp_path: Path, policy: Path) -> None:
+    out = tmp_path / "demo"
+    command = _command(out, "--episodes", "1", "--time-limit", "3", "--policy", str(policy))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=380)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((out / "summary.json").read_text())
+    assert content["complete"] is True
+    for method in ("none", "filter"):
+        figures = content["methods"][method]
+        assert figures["n"] == 1
+        assert {"collisions", "successes", "safe_successes", "min_distance_m"} <= set(figures)
+    assert content["rates_hz"]["filter_node.loop"] > 50.0
+    assert content["latency_ms"]["filter_node.image_to_command_p50"] > 0.0
+    assert (out / "film.webm").stat().st_size > 1000
+    assert "data:video/webm" in (out / "report.html").read_text()
+    assert "filter" in done.stdout and "collisions" in done.stdout
+    assert not _nodes_of(out)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_it_ends_no_process_is_left(
+    tmp_path: Path, policy: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "demo"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    runner = subprocess.Popen(_command(out, "--policy", str(policy)), **quiet)
+    deadline = time.monotonic() + 60.0
+    while len(_nodes_of(out)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert len(_nodes_of(out)) >= 4
+    os.kill(runner.pid, number)
+    code = runner.wait(timeout=30.0)
+    assert code == (130 if number != signal.SIGKILL else -signal.SIGKILL)
+    deadline = time.monotonic() + 15.0
+    while _nodes_of(out) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _nodes_of(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--episodes", "0"], "--episodes >= 1"),
+        (["--instruction", "sing"], "names no object"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere"),
+    ],
+)
+def test_bad_arguments_are_told_before_anything_starts(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    command = _command(tmp_path / "demo", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.timeout(200)
+def test_a_policy_that_is_not_there_ends_the_demo_with_its_name(tmp_path: Path) -> None:
+    command = _command(tmp_path / "demo", "--policy", str(tmp_path / "none"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 1
+    assert "vla_node" in done.stdout and "is missing" in done.stdout
+    assert not _nodes_of(tmp_path / "demo")
