@@ -1,0 +1,236 @@
+"""perception_node as a process: clouds when all is well; bad input gives a state and silence."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from ros_rig import Rig, running
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from safety_filter import graph
+from safety_filter.core.wire import Role
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.sim.render import Frame
+from safety_filter.sim.scene import generate
+from safety_filter.sim.world import World
+
+pytestmark = pytest.mark.ros
+NODE = "perception_node"
+
+
+class DepthCamera:
+    """Publishes a rendered frame at 10 Hz; the attributes are bent by tests."""
+
+    def __init__(self, rig: Rig, frame: Frame) -> None:
+        self.frame, self._rig = frame, rig
+        self.defaults()
+        self.clouds: list[tuple[float, PointCloud2]] = []
+        node = rig.node
+        prefix = "sim_node/scene"
+        self._image = node.create_publisher(Image, f"{prefix}/image", NEWEST)
+        self._depth = node.create_publisher(Image, f"{prefix}/depth", NEWEST)
+        self._info = node.create_publisher(CameraInfo, f"{prefix}/camera_info", NEWEST)
+        self._pose = node.create_publisher(PoseStamped, f"{prefix}/camera_pose", NEWEST)
+        self._attention = node.create_publisher(Image, "vla_node/attention", NEWEST)
+        node.create_subscription(
+            PointCloud2,
+            f"{NODE}/obstacles",
+            lambda m: self.clouds.append((time.monotonic(), m)),
+            COMMAND,
+        )
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def defaults(self) -> None:
+        self.on = self.with_pose = self.with_depth = True
+        self.encoding, self.crop, self.millimetres = "rgb8", 0, False
+        self.attention: np.ndarray | None = None
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            if self.on:
+                self._publish()
+            time.sleep(0.1)
+
+    def _publish(self) -> None:
+        now, name, f = self._rig.now(), "scene_camera_optical", self.frame
+        height, width = f.depth.shape
+        self._info.publish(conversion.camera_info(f.K, width, height, now, name))
+        if self.with_pose:
+            self._pose.publish(conversion.pose(f.T_base_cam, now, "base"))
+        if self.with_depth:
+            msg = conversion.image(f.depth, "32FC1", now, name)
+            if self.millimetres:
+                values = np.round(f.depth * 1000).astype("<u2")
+                msg = conversion.image(values, "16UC1", now, name)
+            self._depth.publish(msg)
+        if self.attention is not None:
+            self._attention.publish(conversion.image(self.attention, "32FC1", now, f"{name}#p"))
+        image = conversion.image(f.rgb[self.crop :], "rgb8", now, name)
+        image.encoding = self.encoding
+        self._image.publish(image)
+
+    def tracks(self) -> np.ndarray:
+        """The tracks of the next cloud."""
+        count = len(self.clouds)
+        self._rig.wait(lambda: len(self.clouds) > count, 5.0, "a cloud")
+        return conversion.tracks(self.clouds[-1][1])
+
+    def silent_for(self, duration: float) -> bool:
+        time.sleep(0.3)
+        start = time.monotonic()
+        time.sleep(duration)
+        return not [t for t, _ in self.clouds if t > start]
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join(timeout=2.0)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World(generate(3, "free")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bench(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Rig, DepthCamera]]:
+    with running(tmp_path_factory.mktemp("log"), graph.NODES[NODE]):
+        rig = Rig()
+        rig.tracks = rig.twist = None
+        rig.q = world.joint_state()[0]
+        camera = DepthCamera(rig, world.render("scene"))
+        rig.wait_state(NODE, "no target", 60.0)
+        yield rig, camera
+        camera.close()
+        rig.close()
+
+
+@pytest.fixture
+def cell(bench: tuple[Rig, DepthCamera]) -> Iterator[tuple[Rig, DepthCamera]]:
+    """The bench, back at work after each test."""
+    rig, camera = bench
+    yield bench
+    camera.defaults()
+    rig.joints_on = True
+    rig.wait_state(NODE, "no target", 10.0)
+
+
+def test_tracks_lie_where_the_objects_are_and_carry_the_image_stamp(
+    cell: Any, world: World
+) -> None:
+    _, camera = cell
+    time.sleep(0.5)
+    tracks = camera.tracks()
+    cloud = camera.clouds[-1][1]
+    assert cloud.header.frame_id == "base"
+    things = [s for s in world.truth() if s.role in ("object", "target")]
+    near = 0
+    for thing in things:
+        offsets = [
+            np.linalg.norm([t["x"], t["y"], t["z"]] - thing.position) for t in tracks
+        ]
+        near += min(offsets, default=1.0) < 0.03
+    assert near >= len(things) - 1
+    assert (tracks["role"] != Role.TARGET).all()  # nobody pointed at anything
+
+
+def test_depth_in_millimetres_gives_the_same_tracks(cell: Any) -> None:
+    _, camera = cell
+    metres = camera.tracks()
+    camera.millimetres = True
+    time.sleep(0.5)
+    assert abs(len(camera.tracks()) - len(metres)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("encoding", "yuv422", "image encoding: expected rgb8 or bgr8, got 'yuv422'"),
+        ("crop", 32, "image size: expected 256x256 as in camera_info, got 256x224"),
+        ("with_pose", False, "camera_pose: none at the time of the image"),
+        ("with_depth", False, "depth: silent for"),
+        ("on", False, "image: silent for"),
+    ],
+)
+def test_what_the_camera_does_wrong_is_told_and_there_is_no_cloud(
+    cell: Any, field: str, value: Any, words: str
+) -> None:
+    rig, camera = cell
+    setattr(camera, field, value)
+    rig.wait_state(NODE, words)
+    assert camera.silent_for(0.5)
+
+
+def test_joint_states_that_stop_are_told_and_there_is_no_cloud(cell: Any) -> None:
+    rig, camera = cell
+    rig.joints_on = False
+    rig.wait_state(NODE, "joint_states: ")
+    assert camera.silent_for(0.5)
+
+
+def test_a_scene_without_any_object_is_an_empty_cloud_not_silence(
+    cell: Any, world: World
+) -> None:
+    rig, camera = cell
+    full = camera.frame
+    # Only the table: the plane z = 0 seen by the same camera
+    k, pose = full.K, full.T_base_cam
+    height, width = full.depth.shape
+    u, v = np.meshgrid(np.arange(width), np.arange(height))
+    rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], -1)
+    down = rays @ pose[2, :3]
+    depth = np.where(down < -1e-3, -pose[2, 3] / down, 0.0).astype(np.float32)
+    rgb = np.full_like(full.rgb, 150)
+    camera.frame = replace(full, rgb=rgb, depth=np.where(depth > 2.9, 0, depth))
+    rig.call(f"{NODE}/reset")
+    time.sleep(0.5)
+    assert len(camera.tracks()) == 0
+    camera.frame = full
+
+
+def test_attention_that_is_not_finite_counts_as_none_and_is_told(cell: Any) -> None:
+    rig, camera = cell
+    camera.attention = np.full((16, 16), np.nan, np.float32)
+    rig.wait(
+        lambda: "finite" in rig.values(NODE).get("attention_fault", ""), 5.0, "the fault told"
+    )
+    assert (camera.tracks()["role"] != Role.TARGET).all()
+
+
+@pytest.mark.parametrize("content", [None, b"not a model"])
+def test_missing_or_corrupt_weights_are_a_state_not_a_crash(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    weights = tmp_path / "detector.onnx"
+    if content is not None:
+        weights.write_bytes(content)
+    spec = graph.NODES[NODE].with_parameters(weights=str(weights))
+    with running(tmp_path / "log", spec) as processes:
+        rig = Rig()
+        rig.wait_state(NODE, "not configured", 60.0)
+        assert "detector.onnx" in rig.message(NODE)
+        assert not processes.dead()
+        rig.close()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2 is installed")
+def test_tf_without_tf2_is_told(tmp_path: Path) -> None:
+    spec = graph.NODES[NODE].with_parameters(extrinsics="tf")
+    with running(tmp_path / "log", spec):
+        rig = Rig()
+        rig.wait_state(NODE, "not configured: extrinsics", 60.0)
+        rig.close()
