@@ -13,6 +13,7 @@ from safety_filter.nodes.meters import Percentiles
 
 # A thread that waits for the interpreter gets it after this long, s (default 5 ms)
 SWITCH_INTERVAL = 2e-4
+WINDOW = 10.0  # s over which periods and times are told
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class LoopParams:
 
 
 class ControlLoop:
-    """Calls `tick` at a fixed rate. A late tick is counted, never made up for."""
+    """Calls `tick` at a fixed rate.
+
+    A tick that is not done when the next one is due is a miss: it is counted, and ticks that
+    could not take place are not made up for.
+    """
 
     def __init__(
         self,
@@ -45,9 +50,10 @@ class ControlLoop:
         self.warning = ""
         self.ticks = 0
         self.misses = 0
-        self.started = 0.0
-        self.period_error = Percentiles(4000)
-        self.tick_time = Percentiles(4000)
+        self.started = self._last = 0.0
+        window = round(WINDOW * rate)
+        self.period_error = Percentiles(window)
+        self.tick_time = Percentiles(window)
 
     def start(self) -> None:
         """Start ticking."""
@@ -70,6 +76,8 @@ class ControlLoop:
         """What the state tells about the loop."""
         return {
             "rate_loop_hz": self.measured_rate(),
+            "ticks": self.ticks,
+            "ticks_at_s": f"{self._last:.6f}",
             "deadline_misses": self.misses,
             **self.period_error.values("latency_period_error_ms", 1e3),
             **self.tick_time.values("latency_tick_ms", 1e3),
@@ -91,19 +99,19 @@ class ControlLoop:
     def _run(self) -> None:
         self._prepare()
         period = self._period
-        deadline = last = self.started = time.monotonic()
+        deadline = self._last = self.started = time.monotonic()
         while not self._end.is_set():
             deadline += period
             wait = deadline - time.monotonic()
             if wait > 0.0:
                 time.sleep(wait)
             now = time.monotonic()
-            late = now - deadline
-            if late > period:
-                self.misses += 1
-                deadline = now
-            self.period_error.add(abs(now - last - period))
-            last = now
-            self._tick(late)
-            self.tick_time.add(time.monotonic() - now)
+            self.period_error.add(abs(now - self._last - period))
+            self._last = now
+            self._tick(now - deadline)
             self.ticks += 1
+            done = time.monotonic()
+            self.tick_time.add(done - now)
+            if done > deadline + period:
+                self.misses += 1
+                deadline = max(deadline, done - period)

@@ -32,7 +32,7 @@ class RateMeter:
 
 
 class Percentiles:
-    """p50 and p99 of the last `window` samples."""
+    """p50, p99 and maximum of the last `window` samples."""
 
     def __init__(self, window: int = 2000) -> None:
         self._samples: deque[float] = deque(maxlen=window)
@@ -47,10 +47,11 @@ class Percentiles:
             self._samples.clear()
 
     def values(self, name: str, scale: float = 1.0) -> dict[str, float]:
-        """{name_p50, name_p99}, scaled; empty while there is no sample."""
+        """{name_p50, name_p99, name_max}, scaled; empty while there is no sample."""
         with self._lock:
             samples = np.array(self._samples)
         if samples.size == 0:
             return {}
         p50, p99 = np.percentile(samples, [50, 99]) * scale
-        return {f"{name}_p50": float(p50), f"{name}_p99": float(p99)}
+        largest = float(samples.max()) * scale
+        return {f"{name}_p50": float(p50), f"{name}_p99": float(p99), f"{name}_max": largest}
