@@ -169,7 +169,9 @@ def _load(busy: bool) -> Iterator[None]:
             burner.join()
 
 
-def run_case(rate: float, busy: bool, seconds: float, logs: Path) -> dict[str, Any]:
+def run_case(
+    rate: float, busy: bool, seconds: float, logs: Path, fifo: int = 0
+) -> dict[str, Any]:
     """Measure one rate under one load.
 
     Raises:
@@ -177,7 +179,9 @@ def run_case(rate: float, busy: bool, seconds: float, logs: Path) -> dict[str, A
     """
     environment = ros_environment()
     os.environ.update(environment)
-    spec = graph.NODES["filter_node"].with_parameters(monitored=False, rate=rate)
+    spec = graph.NODES["filter_node"].with_parameters(
+        monitored=False, rate=rate, fifo_priority=fifo
+    )
     wiring = tuple(
         (name, "arm/joint_velocity" if name == "~/joint_velocity_out" else target)
         for name, target in (*spec.remappings, ("~/joint_velocity_out", ""))
@@ -218,6 +222,8 @@ def run_case(rate: float, busy: bool, seconds: float, logs: Path) -> dict[str, A
     answers = 1e3 * np.array(source.answers)
     return {
         "rate_hz": rate,
+        "fifo_priority": fifo,
+        "warning": after["warning"],
         "load": "loaded" if busy else "idle",
         "seconds": elapsed,
         "ticks": ticks,
@@ -255,6 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loads", nargs="+", choices=("idle", "loaded"),
                         default=["idle", "loaded"])  # fmt: skip
     parser.add_argument("--seconds", type=float, default=2 * WINDOW, help="for each case")
+    parser.add_argument("--fifo", type=int, default=0, help="SCHED_FIFO priority of the loop")
     parser.add_argument("--out", type=Path, default=Path("out/bench/loop.json"))
     arguments = parser.parse_args(argv)
     if arguments.seconds < WINDOW:
@@ -270,7 +277,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as logs:
         for load in arguments.loads:
             for rate in arguments.rates:
-                case = run_case(rate, load == "loaded", arguments.seconds, Path(logs))
+                busy = load == "loaded"
+                case = run_case(rate, busy, arguments.seconds, Path(logs), arguments.fifo)
                 # What the machine did beside us decides what these figures are worth
                 case["load_average"] = os.getloadavg()[0]
                 content["cases"].append(case)
