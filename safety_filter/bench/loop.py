@@ -208,6 +208,8 @@ def run_case(
                     raise RuntimeError(f"filter_node: {processes.log_tail('filter_node')}")
             with _load(busy):
                 spin(2.0)
+                if "latency_tick_ms_p50" not in source.values():
+                    raise RuntimeError("filter_node tells no figures in its state")
                 before = source.values()
                 source.answers.clear()
                 spin(seconds)

@@ -121,6 +121,8 @@ class FilterNode(ManagedNode):
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
+        self._figures: dict[str, object] = {}
+        self.create_timer(0.5, self._measure, group)
         self.create_timer(1.0, self._diagnose, group)
         self.create_timer(1.0 / self.params.marker_rate, self._mark, group)
         self._twist_msg = TwistStamped()
@@ -312,7 +314,6 @@ class FilterNode(ManagedNode):
         return text
 
     def _values(self, decision: Decision) -> dict[str, object]:
-        now = time.monotonic()
         values: dict[str, object] = {
             "state": decision.state,
             "reason": decision.reason,
@@ -336,12 +337,20 @@ class FilterNode(ManagedNode):
                 ("nearest_on_robot", "nearest_on_obstacle"), nearest.points, strict=True
             ):
                 values[key] = " ".join(f"{v:.4f}" for v in point)
-        values |= self._loop.values()
-        values |= {f"rate_{name}_hz": m.rate(now) for name, m in self._meters.items()}
-        values |= self._step_time.values("latency_step_ms", 1e3)
-        values |= self._image_to_command.values("latency_image_to_command_ms", 1e3)
-        values |= self._obstacle_to_command.values("latency_obstacle_to_command_ms", 1e3)
-        return values
+        return {**values, **self._loop.counts(), **self._figures}
+
+    def _measure(self) -> None:
+        """Percentiles for the state, computed beside the loop."""
+        if not self.active:
+            return
+        now = time.monotonic()
+        self._figures = {
+            **self._loop.figures(),
+            **{f"rate_{name}_hz": m.rate(now) for name, m in self._meters.items()},
+            **self._step_time.values("latency_step_ms", 1e3),
+            **self._image_to_command.values("latency_image_to_command_ms", 1e3),
+            **self._obstacle_to_command.values("latency_obstacle_to_command_ms", 1e3),
+        }
 
     def _tell(self, decision: Decision) -> None:
         """Publish the state when it changed, and at `state_rate` otherwise."""

@@ -72,13 +72,18 @@ class ControlLoop:
         elapsed = time.monotonic() - self.started
         return self.ticks / elapsed if self.started and elapsed > 0.0 else 0.0
 
-    def values(self) -> dict[str, object]:
-        """What the state tells about the loop."""
+    def counts(self) -> dict[str, object]:
+        """Ticks and misses, cheap enough for every tick."""
         return {
-            "rate_loop_hz": self.measured_rate(),
             "ticks": self.ticks,
             "ticks_at_s": f"{self._last:.6f}",
             "deadline_misses": self.misses,
+        }
+
+    def figures(self) -> dict[str, object]:
+        """Rate, periods and times: percentiles take a millisecond, so not in the loop."""
+        return {
+            "rate_loop_hz": self.measured_rate(),
             **self.period_error.values("latency_period_error_ms", 1e3),
             **self.tick_time.values("latency_tick_ms", 1e3),
         }

@@ -108,6 +108,8 @@ class MonitorNode(ManagedNode):
         self._stop_filter = self.create_client(Trigger, "~/filter_stop")
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._msg = Float64MultiArray()
+        self._figures: dict[str, object] = {}
+        self.create_timer(0.5, self._measure)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -280,6 +282,15 @@ class MonitorNode(ManagedNode):
         self._msg.data = array("d", qd)
         self._out.publish(self._msg)
 
+    def _measure(self) -> None:
+        """Percentiles for the state, computed beside the loop."""
+        if self.active:
+            self._figures = {
+                **self._loop.figures(),
+                "rate_filter_hz": self._in_rate.rate(time.monotonic()),
+                **self._check_time.values("latency_check_ms", 1e3),
+            }
+
     def _tell(self, now: float) -> None:
         if self._latched:
             level, message = ERROR, f"STOPPED {self._latched}"
@@ -295,10 +306,9 @@ class MonitorNode(ManagedNode):
             **self._facts,
             "fault": self._fault,
             "latched": self._latched,
-            "rate_filter_hz": self._in_rate.rate(now),
             "warning": self._loop.warning,
-            **self._loop.values(),
-            **self._check_time.values("latency_check_ms", 1e3),
+            **self._loop.counts(),
+            **self._figures,
         }
         self.publish_state(level, message, values)
 
