@@ -76,7 +76,8 @@ class FilterParams:
     target_expiry: float = param(
         20.0, 's', 0.5, 120.0, 'longest time one target stays exempt', runtime=True)
     target_hand_margin: float = param(
-        0.0, 'm', -0.05, 0.1, 'clearance of the hand to the target', runtime=True)
+        -0.04, 'm', -0.05, 0.1, 'clearance of the hand to the target; negative because ellipsoid '
+        'and spheres both stand out, and the hand must come down over it', runtime=True)
     support_margin: float = param(
         -0.01, 'm', -0.05, 0.1, 'clearance of the fingers to a support approached from above; '
         'negative because ellipsoid and spheres both stand out', runtime=True)

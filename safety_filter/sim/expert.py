@@ -21,13 +21,13 @@ CHUNK = 8  # actions in a chunk
 MAX_SPEED = 0.28  # m/s
 MIN_SPEED = 0.03  # m/s while there is any way to go: labels stay clear of zero
 MAX_TURN = 0.8  # rad/s
-GAIN = 3.5  # 1/s
+GAIN = 5.0  # 1/s
 CONE_SLOPE = 2.0
-CONE_RADIUS = 0.012  # m: inside it the descent is free
+CONE_RADIUS = 0.018  # m: inside it the descent is free
 CARRY_RADIUS = 0.030
 CLEARANCE = 0.12  # m above the goal while away from it
-CLOSE_TOLERANCE = 0.011  # m: the gripper closes inside this distance of the grasp point
-KEEP_CLOSING = 0.025  # m: and goes on closing inside this one (hysteresis by the opening)
+CLOSE_TOLERANCE = (0.015, 0.012)  # m, across and along z: inside, the gripper closes
+KEEP_CLOSING = (0.030, 0.025)  # m: and goes on closing inside these (hysteresis by the opening)
 OPEN_RATE = 0.16  # m/s, of the gripper's opening in the kinematic model
 TOOL_DOWN = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
 RETREAT_HEIGHT = 0.22
@@ -97,7 +97,8 @@ def action(state: TaskState) -> tuple[Array, float]:
     off = goal - state.tool
     error = float(np.linalg.norm(off[:2]))
     closing = state.opening < MAX_OPENING - 0.006
-    near = float(np.linalg.norm(off)) < (KEEP_CLOSING if closing else CLOSE_TOLERANCE)
+    across, along = KEEP_CLOSING if closing else CLOSE_TOLERANCE
+    near = error < across and abs(off[2]) < along
     velocity = 0.5 * GAIN * off if near else _cone(state.tool, goal, error, CONE_RADIUS)
     return _twist(velocity, state.rotation), 0.0 if near else MAX_OPENING
 

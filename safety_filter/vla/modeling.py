@@ -8,6 +8,7 @@ normalised (QK-norm, Henry et al. 2020, arXiv 2010.04245), image positions are F
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,8 +73,12 @@ class VlaOutput(ModelOutput):
     goal: Tensor | None = None
 
 
+MIDDLE = 48
+
+
 class Stem(nn.Module):
-    """Picture (B, 3, S, S) to tokens (B, (S/8)^2, d), batch-normalised throughout."""
+    """Picture (B, 3, S, S) to tokens (B, (S/8)^2, d) and a finer map (B, MIDDLE, S/4, S/4),
+    batch-normalised throughout."""
 
     def __init__(self, d: int) -> None:
         super().__init__()
@@ -83,12 +88,30 @@ class Stem(nn.Module):
                 nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
                 nn.BatchNorm2d(outputs), nn.ReLU())
 
-        self.down = nn.Sequential(block(3, 24, 2), block(24, 48, 2), block(48, d, 2))
+        self.down = nn.Sequential(block(3, 24, 2), block(24, MIDDLE, 2), block(MIDDLE, d, 2))
         self.mix = block(d, d, 1)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        x = self.down(picture.contiguous(memory_format=torch.channels_last))
-        return (x + self.mix(x)).flatten(2).transpose(1, 2)
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        picture = picture.contiguous(memory_format=torch.channels_last)
+        middle = self.down[1](self.down[0](picture))
+        x = self.down[2](middle)
+        return (x + self.mix(x)).flatten(2).transpose(1, 2), middle
+
+
+class Keypoints(nn.Module):
+    """A map (B, MIDDLE, s, s) to one token (B, 1, d): the mean positions of `points` learned
+    heat maps (spatial softmax, Finn et al. 2016, arXiv 1509.06113). Finer than the tokens."""
+
+    def __init__(self, d: int, points: int = 32) -> None:
+        super().__init__()
+        self.heat = nn.Conv2d(MIDDLE, points, 1)
+        self.out = nn.Sequential(nn.Linear(2 * points, d), nn.GELU(), nn.Linear(d, d))
+
+    def forward(self, middle: Tensor) -> Tensor:
+        weights = self.heat(middle).float().flatten(2).softmax(-1).unflatten(2, middle.shape[2:])
+        axis = torch.linspace(-1, 1, middle.shape[-1], device=middle.device)
+        x, y = (weights.sum(2) * axis).sum(-1), (weights.sum(3) * axis).sum(-1)
+        return self.out(torch.cat([x, y], 1))[:, None]
 
 
 class Positions(nn.Module):
@@ -174,6 +197,7 @@ class VlaModel(PreTrainedModel):
         super().__init__(config)
         d = config.d_model
         self.stems = nn.ModuleDict({c: Stem(d) for c in CAMERAS})
+        self.keypoints = Keypoints(d)
         self.positions = nn.ModuleDict({
             "scene": Positions(config.scene_size // 8, d),
             "wrist": Positions(config.wrist_size // 8, d)})
@@ -198,15 +222,17 @@ class VlaModel(PreTrainedModel):
         """scene (N, 3, S, S) and wrist (N, 3, W, W) in 0..1; proprio (B, 13): tool position in
         base (3, m), rotation matrix (9, row by row), opening (m); words (B, L) token ids, 0 is
         padding. B is a multiple of N: that many instructions look at the same picture."""
-        pictures = {"scene": scene, "wrist": wrist}
-        images = {
-            c: self.image_norm[c](self.stems[c]((pictures[c] - 0.5) / 0.25)) + self.positions[c]()
-            for c in CAMERAS}
+        repeat = len(words) // len(scene)
+        images, middle = {}, scene
+        for camera, picture in (("scene", scene), ("wrist", wrist)):
+            tokens, middle = self.stems[camera]((picture - 0.5) / 0.25)
+            images[camera] = self.image_norm[camera](tokens) + self.positions[camera]()
+        points = self.keypoints(middle).repeat_interleave(repeat, 0)  # of the wrist picture
         length = words.shape[1]
         text = self.words(words) + self.word_positions.weight[:length]
         state = self.proprio(_proprio_features(proprio))[:, None]
-        x = torch.cat([self.action_token.expand(len(words), -1, -1), state, text], 1)
-        mask = torch.cat([torch.ones_like(words[:, :2], dtype=torch.bool), words != 0], 1)
+        x = torch.cat([self.action_token.expand(len(words), -1, -1), state, points, text], 1)
+        mask = torch.cat([torch.ones_like(words[:, :3], dtype=torch.bool), words != 0], 1)
         for layer in self.decoder:
             x = layer(x, mask, images)
         token = self.norm(x[:, 0])
@@ -215,6 +241,19 @@ class VlaModel(PreTrainedModel):
             twists=actions[..., :6], close=actions[..., 6],
             present=self.present_head(token)[:, 0],
             goal=None if self.goal_head is None else self.goal_head(token) + _centre(token))
+
+
+def load_model(folder: Path) -> VlaModel:
+    """The model in `folder`, complete or not at all.
+
+    Raises: ValueError if weights are missing, unknown or of another size (`from_pretrained` by
+    itself fills such gaps with arbitrary numbers); OSError, SafetensorError for damaged files.
+    """
+    model, info = VlaModel.from_pretrained(folder, output_loading_info=True)
+    faults = {k: sorted(map(str, v)) for k, v in info.items() if v}
+    if faults:
+        raise ValueError(f"weights in {folder} do not fit the model: {faults}")
+    return model
 
 
 def _centre(like: Tensor) -> Tensor:

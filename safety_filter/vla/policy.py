@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from safety_filter.sim.catalogue import COLOURS, DESTINATIONS, GRASPABLE
-from safety_filter.vla.modeling import VlaConfig, VlaModel
+from safety_filter.vla.modeling import VlaModel, load_model
 from safety_filter.vla.profile import WEIGHTS, HeadProfile
 from safety_filter.vla.tap import AttentionTap
 from safety_filter.vla.words import UNKNOWN
@@ -79,8 +79,7 @@ class Policy:
                 raise PolicyError(f"policy: {folder / name} is missing; expected a folder written "
                                   "by `safety-filter train vla`")
         try:
-            config = VlaConfig.from_pretrained(folder)
-            model = VlaModel.from_pretrained(folder, config=config)
+            model = load_model(folder)
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         except (SafetensorError, json.JSONDecodeError, RuntimeError, OSError, ValueError) as error:
             raise PolicyError(f"policy: {folder} cannot be read: {error}; restore it or train "

@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from safety_filter.sim.expert import chunk
 from safety_filter.vla.closed_loop import PolicyDriver
 from safety_filter.vla.dataset import collect, draw_task, task_state
-from safety_filter.vla.modeling import VlaConfig, VlaModel
+from safety_filter.vla.modeling import VlaConfig, VlaModel, load_model
 from safety_filter.vla.words import build_tokenizer
 
 INSTRUCTIONS_PER_PICTURE = 4
+NEAR, NEAR_WEIGHT = 0.07, 3.0  # m from the goal, where millimetres decide, and its weight
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Pictures:
                 **self._labels(rows, rng)}
 
     def _labels(self, rows: list[np.void], rng: np.random.Generator) -> dict[str, Tensor]:
-        proprio, texts, twists, openings, goals, present = [], [], [], [], [], []
+        proprio, texts, twists, openings = [], [], [], []
+        goals, present, weights = [], [], []
         for row in rows:
             for _ in range(INSTRUCTIONS_PER_PICTURE):
                 task = draw_task(row, rng)
@@ -105,6 +107,9 @@ class Pictures:
                 openings.append(opening)
                 goals.append(state.destination if state.held else state.target)
                 present.append(task.present)
+                aim = state.drop_point() if state.held else state.target
+                near = np.linalg.norm(aim - state.tool) < NEAR
+                weights.append(NEAR_WEIGHT if near else 1.0)
         words = self._tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
         scale = np.array([self.config.linear_scale] * 3 + [self.config.angular_scale] * 3)
 
@@ -116,7 +121,8 @@ class Pictures:
         return {"proprio": as_tensor(noisy), "words": words,
                 "twists": as_tensor(np.asarray(twists) / scale),
                 "close": as_tensor(np.asarray(openings) < 0.04),
-                "goals": as_tensor(goals), "present": as_tensor(present)}
+                "goals": as_tensor(goals), "present": as_tensor(present),
+                "weight": as_tensor(weights)}
 
 
 def _augment(pictures: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -139,7 +145,8 @@ def loss(model: VlaModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, f
     """Training loss of a batch and its parts. Attention is not supervised."""
     out = model(batch["scene"], batch["wrist"], batch["proprio"], batch["words"])
     there = batch["present"]
-    weight = there / there.sum().clamp(min=1)
+    weight = there * batch["weight"]
+    weight = weight / weight.sum().clamp(min=1)
     twist = F.smooth_l1_loss(out.twists, batch["twists"], beta=0.1, reduction="none").mean((1, 2))
     close = F.binary_cross_entropy_with_logits(
         out.close, batch["close"], reduction="none").mean(1)
@@ -175,7 +182,7 @@ def fit(folders: list[Path], out: Path, plan: TrainPlan, steps: int, lr: float,
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(plan.seed)
     config = VlaConfig(vocab_size=len(build_tokenizer()), auxiliary=plan.auxiliary)
-    model = (VlaModel(config) if start is None else VlaModel.from_pretrained(start)).to(device)
+    model = (VlaModel(config) if start is None else load_model(start)).to(device)
     average = Average(model)
     data = Pictures(folders, config)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.02, betas=(0.9, 0.98),
