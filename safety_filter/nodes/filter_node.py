@@ -35,7 +35,7 @@ from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
-from safety_filter.nodes import conversion
+from safety_filter.nodes import conversion, filter_state
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.markers import Markers
@@ -46,10 +46,6 @@ from safety_filter.nodes.robot import RobotParams, find_robot
 
 COMMANDS = ("twist", "joint_velocity", "joint_position")
 ZEROS_AT_END = 5
-COVERAGE = {
-    "joint_velocity": "whole arm",
-    "twist": "whole arm where the controller resolves the twist to the same joint velocities",
-}
 
 
 @dataclass(frozen=True)
@@ -308,36 +304,17 @@ class FilterNode(ManagedNode):
     def _message(self, decision: Decision) -> str:
         if self._monitor_fault:
             return f"STOPPED monitor: {self._monitor_fault}"
-        text = decision.state
-        if decision.state == "STOPPED":
-            text = f"STOPPED {decision.reason}: {decision.detail}"
-        return text
+        return filter_state.message(decision)
 
     def _values(self, decision: Decision) -> dict[str, object]:
-        values: dict[str, object] = {
-            "state": decision.state,
-            "reason": decision.reason,
-            "detail": decision.detail,
-            "no_target": decision.no_target,
-            "active_rows": ", ".join(decision.active_rows),
-            "intervention": decision.intervention,
-            "level1_slack": decision.level1_slack,
-            "covers": COVERAGE["joint_velocity"],
-            "twist_covers": COVERAGE["twist"],
+        return {
+            **filter_state.values(decision),
             "rejected": "; ".join(self._rejected.values()),
             "start_up_s": self._start_up,
             "warning": self._loop.warning,
+            **self._loop.counts(),
+            **self._figures,
         }
-        nearest = decision.nearest
-        if nearest is not None:
-            values["nearest_body"] = nearest.body
-            values["nearest_track"] = nearest.track_id
-            values["nearest_distance_m"] = float(nearest.distance)
-            for key, point in zip(
-                ("nearest_on_robot", "nearest_on_obstacle"), nearest.points, strict=True
-            ):
-                values[key] = " ".join(f"{v:.4f}" for v in point)
-        return {**values, **self._loop.counts(), **self._figures}
 
     def _measure(self) -> None:
         """Percentiles for the state, computed beside the loop."""
