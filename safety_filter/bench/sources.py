@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import Shape
@@ -83,8 +84,6 @@ def _true_tracks(world: World, index: int) -> Tracks:
         pieces = [(np.asarray(part.offset), np.asarray(part.size) * np.sqrt(3.0))
                   for part in spec.shape.parts[1:]]
     out = empty_tracks(len(pieces))
-    from scipy.spatial.transform import Rotation
-
     rotation = Rotation.from_quat(state.orientation).as_matrix()
     for k, (offset, axes) in enumerate(pieces):
         out["x"][k], out["y"][k], out["z"][k] = state.position + rotation @ offset
