@@ -47,6 +47,7 @@ class Tally:
     centre_movers: list[float] = field(default_factory=list)
     velocity_movers: list[float] = field(default_factory=list)
     cycle: list[float] = field(default_factory=list)
+    cycle_cpu: list[float] = field(default_factory=list)
     updates: int = 0
     switches: int = 0
     missed: int = 0  # object in plain sight without a track, object-frames
@@ -79,6 +80,7 @@ def score(steps: Iterable[Step], perception: Perception, tally: Tally,
                                    step.q, step.opening)
         tally.frames += 1
         tally.cycle.append(result.timings["total"])
+        tally.cycle_cpu.append(result.timings["total_cpu"])
         _count(step, result, perception, memory, tally)
         if watch is not None:
             watch(step, result)
@@ -189,7 +191,8 @@ def report(tally: Tally) -> dict[str, Any]:
         "centre_mm": centre, "velocity_mm_s": velocity,
         "centre_movers_mm": _quantiles(tally.centre_movers, 1e3),
         "velocity_movers_mm_s": _quantiles(tally.velocity_movers, 1e3),
-        "cycle_ms": cycle,
+        "cycle_ms": cycle, "cycle_cpu_ms": _quantiles(tally.cycle_cpu, 1.0),
+        "load_average": round(os.getloadavg()[0], 1),
         "counts": {"frames": tally.frames, "updates": tally.updates,
                    "id_switches": tally.switches, "missed_object_frames": tally.missed,
                    "ghost_track_frames": tally.ghosts, "unknown_appearances": tally.unknown,

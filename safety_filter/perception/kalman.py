@@ -1,4 +1,4 @@
-"""Constant-velocity Kalman filters in 3-D, one a track, with a second gear for manoeuvres.
+"""Constant-velocity Kalman filters in 3-D, one a track, with jumps in velocity for surprises.
 
 State (6,): position, velocity in `base`. Process noise is white acceleration (Bar-Shalom, Li,
 Kirubarajan, Estimation with Applications to Tracking and Navigation, 6.2.2, discretised
@@ -31,6 +31,20 @@ def process_noise(dt: float, accel: float) -> F64:
     q[:3, 3:] = q[3:, :3] = dt**3 / 2 * _I3
     q[3:, 3:] = dt**2 * _I3
     return q * accel**2
+
+
+def jump_noise(dt: float, speed: float, along: F64) -> F64:
+    """Covariance (6, 6) after dt of a jump in velocity of sigma `speed` m/s along a unit vector.
+
+    The jump counts as made right after the last sighting, so that one surprise is not answered
+    with more speed than it shows.
+    """
+    shape = np.outer(along, along) * speed**2
+    q = np.zeros((6, 6))
+    q[:3, :3] = dt**2 * shape
+    q[:3, 3:] = q[3:, :3] = dt * shape
+    q[3:, 3:] = shape
+    return q
 
 
 @dataclass

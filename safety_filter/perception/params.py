@@ -52,7 +52,7 @@ class PerceptionParams:
     position_noise: float = param(0.002, 'm', 1e-4, 0.1, 'sigma of a clean centre')
     occluded_noise: float = param(0.012, 'm', 1e-3, 0.2, 'sigma along an axis with a hidden side')
     accel_quiet: float = param(0.4, 'm/s^2', 1e-3, 10.0, 'process noise of steady motion')
-    accel_turn: float = param(4.0, 'm/s^2', 0.05, 50.0, 'process noise after a surprise')
+    turn_speed: float = param(0.4, 'm/s', 0.01, 5.0, 'sigma of a jump in velocity')
     surprise: float = param(9.0, '-', 3.0, 50.0, 'innovation (chi^2, 3 dof) that is a surprise')
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
     gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')
@@ -102,12 +102,6 @@ def _depths(p: PerceptionParams) -> str | None:
     return None
 
 
-def _accelerations(p: PerceptionParams) -> str | None:
-    if p.accel_quiet > p.accel_turn:
-        return f'accel_quiet: expected <= accel_turn {p.accel_turn}, got {p.accel_quiet}'
-    return None
-
-
 def _drops(p: PerceptionParams) -> str | None:
     if p.drop_visible > p.drop_hidden:
         return f'drop_visible: expected <= drop_hidden {p.drop_hidden}, got {p.drop_visible}'
@@ -123,4 +117,4 @@ def _first(p: PerceptionParams) -> str | None:
     return _three(p) or _ordered(p)
 
 
-TABLE = ParamTable.of(PerceptionParams, (_first, _depths, _accelerations, _drops, _open))
+TABLE = ParamTable.of(PerceptionParams, (_first, _depths, _drops, _open))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
-from safety_filter.perception.kalman import State, process_noise
+from safety_filter.perception.kalman import State, jump_noise
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.shape import Known, Measurement
 
@@ -35,7 +35,6 @@ class Track:
     score: float
     hits: int = 1
     misses: int = 0
-    agitated: int = 0  # updates left in the second gear
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
@@ -193,14 +192,12 @@ class Tracker:
         if piece:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
         if not track.attached and track.class_id not in self.supports:
-            surprise = state.distance(centre, r) > p.surprise
+            off = centre - state.x[:3]
             full = seen.pixels * seen.distance**2 > 0.7 * track.reference
-            if surprise and full and not piece and seen.sides[:2].all():
-                track.agitated = 2
-            if track.agitated:
-                gear = float(np.sqrt(p.accel_turn**2 - p.accel_quiet**2))
-                state = State(state.x, state.p + process_noise(dt, gear))
-                track.agitated -= 0 if surprise else 1
+            if full and not piece and seen.sides[:2].all() and (
+                    state.distance(centre, r) > p.surprise):
+                along = off / float(np.linalg.norm(off))
+                state = State(state.x, state.p + jump_noise(dt, p.turn_speed, along))
         track.state = state.updated(centre, r)
         track.hits += 1
         track.misses = 0

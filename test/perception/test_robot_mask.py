@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from safety_filter.perception.meshes import box, cylinder, link_triangles, read_obj, sphere
+from safety_filter.perception.robot_mask import RobotMask
+
+URDF = """<robot name="toy">
+  <link name="base"/>
+  <link name="arm"><collision><origin xyz="0 0 0.1"/>
+    <geometry><box size="0.06 0.06 0.2"/></geometry></collision></link>
+  <link name="finger"><collision><geometry><sphere radius="0.02"/></geometry></collision></link>
+  <link name="tool"/>
+  <joint name="lift" type="prismatic"><parent link="base"/><child link="arm"/>
+    <origin xyz="0.5 0 0"/><axis xyz="0 0 1"/>
+    <limit lower="0" upper="1" effort="1" velocity="1"/></joint>
+  <joint name="open" type="prismatic"><parent link="arm"/><child link="finger"/>
+    <axis xyz="0 1 0"/><limit lower="0" upper="1" effort="1" velocity="1"/></joint>
+  <joint name="tip" type="fixed"><parent link="arm"/><child link="tool"/>
+    <origin xyz="0 0 0.25"/></joint>
+</robot>"""
+
+
+@pytest.fixture
+def mask() -> RobotMask:
+    return RobotMask(URDF, ["lift"], ["open"], "tool", tolerance=0.01, grow_px=1)
+
+
+def robot_parts(lift: float, opening: float) -> np.ndarray:
+    return np.concatenate([box((0.03, 0.03, 0.1)) + [0.5, 0, 0.1 + lift],
+                           sphere(0.02) + [0.5, opening / 2, lift]])
+
+
+def test_the_robot_is_masked_where_it_stands_and_only_there(cell, mask):
+    cell.put("robot", robot_parts(0.1, 0.0), (0, 0, 0))
+    depth, masks = cell.picture()
+    view = mask.view(depth, np.array([0.1]), 0.0, cell.k, cell.pose)
+    assert view.mask[masks["robot"]].mean() > 0.995
+    assert (view.mask & ~masks["robot"]).sum() < 0.25 * masks["robot"].sum()  # the rim
+    np.testing.assert_allclose(view.t_base_tool[:3, 3], [0.5, 0.0, 0.35], atol=1e-9)
+
+
+def test_an_object_in_front_of_the_arm_remains(cell, mask, shapes):
+    cell.put("robot", robot_parts(0.0, 0.0), (0, 0, 0))
+    cell.put("cube", shapes["cube"], (0.62, 0.0, 0.022))
+    depth, masks = cell.picture()
+    view = mask.view(depth, np.array([0.0]), 0.0, cell.k, cell.pose)
+    assert not view.mask[masks["cube"]].any()
+
+
+def test_an_object_behind_the_arm_remains_where_it_shows(cell, mask, shapes):
+    cell.put("robot", robot_parts(0.0, 0.0), (0, 0, 0))
+    cell.put("carton", shapes["carton"], (0.38, 0.02, 0.080))
+    depth, masks = cell.picture()
+    assert masks["carton"].sum() > 50
+    view = mask.view(depth, np.array([0.0]), 0.0, cell.k, cell.pose)
+    assert view.mask[masks["carton"]].mean() < 0.2
+
+
+def test_a_wrong_joint_state_does_not_hide_the_scene(cell, mask):
+    cell.put("robot", robot_parts(0.0, 0.0), (0, 0, 0))
+    depth, masks = cell.picture()
+    view = mask.view(depth, np.array([0.5]), 0.0, cell.k, cell.pose)
+    assert view.mask[masks["robot"]].mean() < 0.1
+
+
+@pytest.mark.parametrize("q", [np.array([np.nan]), np.array([0.0, 0.0]), np.array([np.inf])])
+def test_joints_that_are_not_finite_or_of_another_number_are_rejected(cell, mask, q):
+    with pytest.raises(ValueError, match="joints: expected 1 finite"):
+        mask.view(np.ones((8, 8), np.float32), q, 0.0, cell.k, cell.pose)
+
+
+def test_unknown_names_are_rejected_with_those_that_exist():
+    with pytest.raises(ValueError, match="'elbow' is not in the robot.*lift"):
+        RobotMask(URDF, ["elbow"], [], "tool")
+    with pytest.raises(ValueError, match="tool frame 'hand'"):
+        RobotMask(URDF, ["lift"], [], "hand")
+
+
+def test_meshes_that_cannot_be_read_need_spheres():
+    urdf = ('<robot name="r"><link name="a"><collision><geometry>'
+            '<mesh filename="package://gone/a.dae"/></geometry></collision></link></robot>')
+    with pytest.raises(ValueError, match="link a: its collision meshes cannot be read"):
+        link_triangles(urdf)
+    parts = link_triangles(urdf, {"a": [((0.0, 0.0, 0.1), 0.05)]})
+    radius = np.linalg.norm(parts["a"].reshape(-1, 3) - [0, 0, 0.1], axis=1)
+    np.testing.assert_allclose(radius, 0.05, atol=1e-9)
+
+
+def test_obj_files_with_a_wrong_index_name_the_line(tmp_path):
+    path = tmp_path / "a.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2/2 3/3\n")
+    assert read_obj(path).shape == (1, 3, 3)
+    path.write_text("v 0 0 0\nf 1 2 3\n")
+    with pytest.raises(ValueError, match=r"a.obj:2: a face names a vertex"):
+        read_obj(path)
+    path.write_text("v 0 0 0\n")
+    with pytest.raises(ValueError, match="expected triangles, found none"):
+        read_obj(path)
+
+
+@pytest.mark.parametrize(("triangles", "volume"), [
+    (box((0.1, 0.2, 0.3)), 0.048), (cylinder(0.1, 0.5, 64), np.pi * 0.005),
+    (sphere(0.1, rings=32), 4 / 3 * np.pi * 1e-3)])
+def test_primitives_enclose_their_volume(triangles, volume):
+    signed = np.einsum("ij,ij->i", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2]))
+    assert abs(signed).sum() / 6 == pytest.approx(volume, rel=0.02)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from safety_filter.perception import blobs as bl
+from safety_filter.perception.meshes import box
+from safety_filter.perception.shape import (
+    BOX,
+    ROUND,
+    SPHERE,
+    Known,
+    ShapeRules,
+    enclosing,
+    fit_sphere,
+    measure,
+    walls,
+)
+
+RULES = ShapeRules()
+NO_ROBOT = np.zeros((256, 256), bool)
+
+
+def blob_of(cell, name: str) -> bl.Blob:
+    depth, masks = cell.picture()
+    points = cell.points(depth)
+    pixels = masks[name] & (points[..., 2] > RULES.min_height)
+    rows, cols = np.nonzero(pixels)
+    return bl.Blob(rows, cols, points[rows, cols], 0, 0.9,
+                   bl.hidden_edges(depth, rows, cols, NO_ROBOT, 0.012))
+
+
+def seen(cell, name: str, known: Known | None = None):
+    return measure(blob_of(cell, name), cell.pose[:3, 3], 287.0, RULES, known)
+
+
+@pytest.mark.parametrize("name", ["cube", "can", "ball", "carton"])
+@pytest.mark.parametrize("yaw", [0.0, 0.4, 0.785])
+@pytest.mark.parametrize("place", [(0.45, 0.0), (0.6, -0.2), (0.4, 0.25)])
+def test_the_unseen_side_is_completed(cell, shapes, name, yaw, place):
+    height = float(shapes[name][..., 2].max())
+    truth = np.array([*place, height])
+    cell.put(name, shapes[name], truth, yaw)
+    found = seen(cell, name)
+    assert np.linalg.norm(found.centre - truth) < 0.006
+    assert found.sides.all()
+    assert found.half[2] == pytest.approx(height, abs=0.003)
+
+
+def test_things_in_the_air_are_not_stood_on_the_table(cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.2))
+    found = seen(cell, "cube")
+    assert np.linalg.norm(found.centre - [0.5, 0.1, 0.2]) < 0.004
+
+
+def test_forms_are_told_apart(cell, shapes):
+    for name, form in (("cube", BOX), ("can", ROUND), ("ball", SPHERE)):
+        cell.things.clear()
+        cell.put(name, shapes[name], (0.5, 0.0, float(shapes[name][..., 2].max())), 0.3)
+        assert seen(cell, name).form == form
+
+
+BELOW = (box((0.005, 0.10, 0.08)), (0.60, 0.0, 0.08))
+LEFT = (box((0.005, 0.10, 0.20)), (0.65, 0.10, 0.20))
+RIGHT = (box((0.005, 0.10, 0.20)), (0.65, -0.105, 0.20))
+ABOVE = (box((0.005, 0.10, 0.10)), (0.70, 0.0, 0.32))
+
+
+@pytest.mark.parametrize("wall", [BELOW, LEFT, RIGHT, ABOVE])
+def test_an_occluder_does_not_move_the_centre_of_what_is_known(cell, shapes, wall):
+    truth = np.array([0.5, 0.0, 0.080])
+    cell.put("carton", shapes["carton"], truth, 0.2)
+    free = seen(cell, "carton")
+    known = Known(free.half, truth, free.pixels * free.distance**2, free.form)
+    cell.put("wall", *wall)
+    hidden = seen(cell, "carton", known)
+    assert 0 < hidden.pixels < 0.8 * free.pixels
+    assert np.linalg.norm(hidden.centre - truth) < 0.010
+
+
+@pytest.mark.parametrize("wall", [LEFT, RIGHT])
+def test_a_hidden_side_is_reported_as_uncertain(cell, shapes, wall):
+    cell.put("carton", shapes["carton"], (0.5, 0.0, 0.080))
+    cell.put("wall", *wall)
+    found = seen(cell, "carton")
+    assert not found.sides[0]
+    assert found.sigma[0] >= RULES.occluded_noise
+
+
+def test_with_both_sides_hidden_the_prediction_stands_if_what_shows_fits(cell, shapes):
+    truth = np.array([0.5, 0.0, 0.080])
+    cell.put("carton", shapes["carton"], truth)
+    free = seen(cell, "carton")
+    cell.put("left", box((0.005, 0.10, 0.20)), (0.65, 0.115, 0.20))
+    cell.put("right", box((0.005, 0.10, 0.20)), (0.65, -0.115, 0.20))
+    for guess in (-0.005, 0.0, 0.005):
+        known = Known(free.half, truth + [0, guess, 0], free.pixels * free.distance**2, BOX)
+        found = seen(cell, "carton", known)
+        assert found.centre[1] == pytest.approx(guess, abs=2e-3)
+        assert found.sigma[0] > 2 * RULES.occluded_noise
+
+
+def test_sphere_fit_is_exact_on_exact_points():
+    rng = np.random.default_rng(1)
+    d = rng.normal(size=(200, 3))
+    d /= np.linalg.norm(d, axis=1)[:, None]
+    d = d[d[:, 0] > 0.2]
+    centre, radius, residual = fit_sphere(d * 0.03 + [0.4, -0.1, 0.2])
+    np.testing.assert_allclose(centre, [0.4, -0.1, 0.2], atol=1e-9)
+    assert radius == pytest.approx(0.03, abs=1e-9)
+    assert residual < 1e-9
+
+
+@pytest.mark.parametrize("half", [(0.02, 0.02, 0.02), (0.03, 0.03, 0.1), (0.1, 0.004, 0.03)])
+def test_the_ellipsoid_encloses_the_box(half):
+    axes = enclosing(np.array(half), 1.0)
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half
+    np.testing.assert_allclose(np.sum((corners / axes) ** 2, axis=1), 1.0, atol=1e-9)
+    least_volume = np.sqrt(3) * np.array(half)
+    assert (axes - half).sum() <= (least_volume - half).sum() + 1e-12
+
+
+def test_the_ellipsoid_of_a_cylinder_holds_its_rims():
+    axes = enclosing(np.array([0.03, 0.03, 0.08]), 1.0, ROUND)
+    assert (0.03 / axes[0]) ** 2 + (0.08 / axes[2]) ** 2 == pytest.approx(1.0)
+    np.testing.assert_allclose(enclosing(np.array([0.03] * 3), 1.0, SPHERE), 0.03)
+    np.testing.assert_allclose(enclosing(np.array([0.03, 0.02, 0.01]), 0.0), [0.03, 0.02, 0.01])
+
+
+def test_walls_leave_the_middle_open_and_close_the_rim():
+    pieces = walls(np.array([0.5, 0.0, 0.03]), np.array([0.08, 0.06, 0.03]), 0.0, 0.008, 0.09)
+    assert len(pieces) == 8
+    for centre, half in pieces:
+        inner = np.abs(centre[:2] - [0.5, 0.0]) - half[:2]
+        assert inner[0] >= 0.07 or inner[1] >= 0.05
+        assert half[2] == pytest.approx(0.03)
+    length = sum(2 * max(h[0], h[1]) for _, h in pieces)
+    assert length == pytest.approx(2 * 2 * (0.08 + 0.06))

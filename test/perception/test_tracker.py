@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.perception.params import TABLE
+from safety_filter.perception.shape import BOX, Known, Measurement
+from safety_filter.perception.tracker import Tracker
+
+DT = 1 / 15
+PLATE = 8
+HALF = np.array([0.02, 0.02, 0.02])
+
+
+class Scenario:
+    """Feeds a tracker with made-up sightings: name -> (position, class id)."""
+
+    def __init__(self, noise: float = 0.001, **changes: object) -> None:
+        self.tracker = Tracker(TABLE.validate(changes), frozenset({PLATE}))
+        self.rng = np.random.default_rng(0)
+        self.noise, self.time, self.hidden = noise, 0.0, False
+
+    def step(self, *things: tuple[np.ndarray, int], half: np.ndarray = HALF,
+             dt: float = DT, tool=None) -> None:
+        self.time += dt
+        blobs = []
+        for position, class_id in things:
+            at = np.asarray(position, float) + self.rng.normal(0, self.noise, 3)
+            blobs.append(Blob(np.zeros(1, int), np.zeros(1, int), at[None], class_id, 0.9,
+                              np.zeros(1, bool)))
+
+        def measure(blob: Blob, known: Known | None) -> Measurement:
+            at = blob.points[0]
+            return Measurement(at, np.eye(3), half.copy(), np.full(3, 0.002),
+                               np.ones(3, bool), half.copy(), 0.0, BOX, 1.0, 300, at)
+
+        self.tracker.predict(self.time, tool)
+        self.tracker.update(blobs, measure, lambda track: self.hidden, dt)
+
+    def only(self):
+        (track,) = [t for t in self.tracker.tracks if t.confirmed]
+        return track
+
+
+def test_a_straight_mover_has_its_velocity_half_a_second_after_first_sight():
+    errors = []
+    for seed in range(20):
+        s = Scenario()
+        s.rng = np.random.default_rng(seed)
+        v = s.rng.uniform(-0.3, 0.3, 3) * [1, 1, 0]
+        for i in range(30):
+            s.step((np.array([0.4, 0.0, 0.1]) + v * i * DT, 3))
+            if i * DT >= 0.5:
+                errors.append(np.linalg.norm(s.only().velocity - v))
+    assert np.median(errors) < 0.015
+    assert np.quantile(errors, 0.95) < 0.09
+
+
+def test_a_reversal_is_followed_within_three_pictures():
+    s = Scenario()
+    x = np.array([0.4, 0.0, 0.1])
+    v = np.array([0.0, 0.3, 0.0])
+    for i in range(40):
+        if i == 20:
+            v = -v
+        x = x + v * DT
+        s.step((x, 3))
+        if i in (19, 23):
+            assert np.linalg.norm(s.only().velocity - v) < 0.09
+    assert s.only().id == 1
+
+
+def test_tentative_tracks_are_not_published_and_die_at_once():
+    s = Scenario(confirm_hits=3)
+    s.step((np.array([0.4, 0, 0.1]), 3))
+    assert not s.tracker.tracks[0].confirmed
+    s.step()
+    s.step()
+    assert s.tracker.tracks == []
+
+
+def test_behind_an_occluder_a_track_coasts_and_its_covariance_grows():
+    s = Scenario()
+    for _ in range(10):
+        s.step((np.array([0.4, 0, 0.1]), 3))
+    s.hidden = True
+    sizes = []
+    for _ in range(20):
+        s.step()
+        sizes.append(np.trace(s.only().state.p[:3, :3]))
+    assert np.all(np.diff(sizes) > 0)
+    s.step((np.array([0.41, 0, 0.1]), 3))
+    assert s.only().id == 1
+
+
+def test_in_plain_view_an_absent_thing_is_dropped_soon_and_hidden_late():
+    for hidden, alive_after in ((False, 0.25), (True, 4.0)):
+        s = Scenario()
+        for _ in range(5):
+            s.step((np.array([0.4, 0, 0.1]), 3))
+        s.hidden, start = hidden, s.time
+        while s.tracker.tracks:
+            s.step()
+        assert s.time - start == pytest.approx(alive_after, abs=2 * DT)
+
+
+def test_a_thing_that_comes_back_takes_its_id_up_again():
+    s = Scenario()
+    for _ in range(8):
+        s.step((np.array([0.4, 0, 0.1]), 3))
+    for _ in range(10):
+        s.step()
+    assert s.tracker.tracks == []
+    for _ in range(3):
+        s.step((np.array([0.405, 0, 0.1]), 3))
+    assert s.only().id == 1
+
+
+def test_another_class_elsewhere_is_someone_new():
+    s = Scenario()
+    for _ in range(8):
+        s.step((np.array([0.4, 0, 0.1]), 3))
+    for _ in range(10):
+        s.step()
+    for _ in range(3):
+        s.step((np.array([0.6, 0.2, 0.1]), 1))
+    assert s.only().id == 2
+
+
+def test_a_missed_detection_that_depth_still_shows_keeps_the_track_and_its_class():
+    s = Scenario()
+    x = np.array([0.4, 0, 0.1])
+    for i in range(30):
+        s.step((x, UNKNOWN_CLASS if i % 3 == 2 else 3))
+    assert s.only().id == 1
+    assert s.only().class_id == 3
+
+
+def test_crossing_things_keep_their_ids():
+    s = Scenario()
+    for i in range(40):
+        t = i * DT
+        a = np.array([0.5, -0.3 + 0.25 * t, 0.05])
+        b = np.array([0.58, 0.3 - 0.25 * t, 0.05])
+        s.step((a, 3), (b, 2))
+    ids = {t.class_id: t.id for t in s.tracker.tracks}
+    assert ids == {3: 1, 2: 2}
+
+
+def test_neighbours_of_one_class_do_not_swap():
+    s = Scenario(noise=0.002)
+    for _ in range(200):
+        s.step((np.array([0.5, 0.0, 0.02]), 0), (np.array([0.5, 0.05, 0.02]), 0))
+    at = {t.id: t.position[1] for t in s.tracker.tracks}
+    assert at[1] == pytest.approx(0.0, abs=0.01)
+    assert at[2] == pytest.approx(0.05, abs=0.01)
+
+
+def test_an_attached_track_moves_with_the_tool():
+    s = Scenario()
+    x = np.array([0.5, 0.1, 0.2])
+    for _ in range(5):
+        s.step((x, 0))
+    s.only().attached = True
+    v = np.array([0.0, 0.2, 0.1])
+    motion = np.eye(4)
+    motion[:3, 3] = v * DT
+    for _ in range(10):
+        s.step(tool=(motion, np.concatenate([v, np.zeros(3)])))
+    track = s.only()
+    np.testing.assert_allclose(track.position, x + v * 10 * DT, atol=3e-3)
+    np.testing.assert_allclose(track.velocity, v, atol=1e-9)
+
+
+def test_supports_and_objects_never_share_a_track():
+    s = Scenario()
+    for _ in range(5):
+        s.step((np.array([0.5, 0.0, 0.006]), PLATE), (np.array([0.5, 0.0, 0.034]), 0))
+    assert sorted(t.class_id for t in s.tracker.tracks) == [0, PLATE]
+
+
+def test_a_piece_of_something_tracked_is_no_new_obstacle():
+    s = Scenario()
+    for _ in range(5):
+        s.step((np.array([0.5, 0.0, 0.1]), 6), half=np.array([0.04, 0.04, 0.08]))
+    big = s.tracker.tracks[0]
+    s.tracker.predict(s.time + DT)
+    piece = Blob(np.zeros(1, int), np.zeros(1, int), np.array([[0.52, 0.0, 0.13]]),
+                 UNKNOWN_CLASS, 0.5, np.zeros(1, bool))
+    big.blob = 0
+    seen = Measurement(piece.points[0], np.eye(3), np.full(3, 0.01), np.full(3, 0.002),
+                       np.ones(3, bool), np.full(3, 0.01), 0.0, BOX, 1.0, 20, piece.points[0])
+    assert s.tracker._explained(piece, seen)
+    assert not s.tracker._explained(piece, replace(seen, centre=np.array([0.7, 0.0, 0.13])))
+
+
+def test_time_that_runs_backwards_is_an_error():
+    s = Scenario()
+    s.step()
+    with pytest.raises(ValueError, match="stamp: expected >="):
+        s.tracker.predict(s.time - 0.5)
