@@ -34,7 +34,12 @@ def ros_environment(domain: int | None = None) -> dict[str, str]:
 
 
 def _prepare_child(nice: int) -> None:
-    """In the child: its priority, and SIGTERM when the parent dies, however it dies (Linux)."""
+    """In the child: a process group, its priority, and SIGTERM when the parent dies (Linux).
+
+    A group but not a session: Linux weighs sessions against each other before it looks at the
+    priorities of processes, so priorities would mean nothing among nodes of different sessions.
+    """
+    os.setpgid(0, 0)
     os.nice(nice)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -69,7 +74,6 @@ class ProcessGroup:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
                 preexec_fn=lambda: _prepare_child(spec.nice),
             )
         self.processes[spec.name] = process

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import coal
 import numpy as np
@@ -46,6 +47,33 @@ class Verdict:
         """
         inside = self.commanded.distance < limit
         return inside and self.commanded.distance < self.standing.distance - 1e-4
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A convex shape at a pose, in a sphere of `radius` about `centre`."""
+
+    name: str
+    shape: Any
+    rotation: Array
+    translation: Array
+    centre: Array
+    radius: float
+
+
+class _Field:
+    """The tracks as ellipsoids."""
+
+    def __init__(self, tracks: Tracks) -> None:
+        def columns(*names: str) -> Array:
+            return np.stack([tracks[n] for n in names], 1).astype(float)
+
+        axes = np.maximum(columns("sx", "sy", "sz"), 1e-4)
+        self.centres, self.velocities = columns("x", "y", "z"), columns("vx", "vy", "vz")
+        self.rotations = [_rotation(q) for q in columns("qx", "qy", "qz", "qw")]
+        self.shapes = [coal.Ellipsoid(*a) for a in axes]
+        self.sizes = axes.max(axis=1)
+        self.roles, self.ids = tracks["role"].astype(int), tracks["id"]
 
 
 class SeparationChecker:
@@ -109,75 +137,75 @@ class SeparationChecker:
             tracks: OBSTACLE_DTYPE in the frame of the URDF's root, `age` s old.
             horizon: s to look ahead with everything at constant velocity.
         """
-        now = self._separation(q, q, opening, tracks, age)
-        standing = self._separation(q, q, opening, tracks, age + horizon)
-        commanded = self._separation(q, q + horizon * qd, opening, tracks, age + horizon)
+        if not len(tracks):
+            nothing = Separation(float("inf"))
+            return Verdict(nothing, nothing, nothing)
+        field = _Field(tracks)
+        here = self._place(q, opening)
+        there = self._place(q + horizon * qd, opening)
+        bodies_here = self._bodies(here, here, field)
+        bodies_there = self._bodies(here, there, field)
+        now = self._separation(bodies_here, field, age)
+        standing = self._separation(bodies_here, field, age + horizon)
+        commanded = self._separation(bodies_there, field, age + horizon)
         return Verdict(now, commanded, standing)
 
-    def _place(self, q: Array, opening: float) -> tuple[list[tuple[Array, Array]], pin.SE3]:
+    def _place(self, q: Array, opening: float) -> tuple[list[pin.SE3], pin.SE3]:
+        """Poses of the links and of the tool."""
         full = pin.neutral(self._model)
         full[self._arm] = q
         full[self._fingers] = opening / 2
         pin.framesForwardKinematics(self._model, self._data, full)
-        frames = [self._data.oMf[frame] for _, frame, *_ in self._links]
-        return [(f.rotation.copy(), f.translation.copy()) for f in frames], pin.SE3(
-            self._data.oMf[self._tool]
-        )
+        frames = [pin.SE3(self._data.oMf[frame]) for _, frame, *_ in self._links]
+        return frames, pin.SE3(self._data.oMf[self._tool])
 
-    def _separation(
-        self, q0: Array, q: Array, opening: float, tracks: Tracks, ahead: float
-    ) -> Separation:
-        """Separation at joints `q` with the tracks moved on by `ahead` s; what is held moves
-        with the tool from where it was at `q0`."""
-        if not len(tracks):
-            return Separation(float("inf"))
-        tool0 = self._place(q0, opening)[1]
-        placed, tool = self._place(q, opening)
+    def _bodies(
+        self,
+        seen: tuple[list[pin.SE3], pin.SE3],
+        placed: tuple[list[pin.SE3], pin.SE3],
+        field: _Field,
+    ) -> list[_Body]:
+        """The links at `placed`, and what is held, which moved with the tool since `seen`."""
         bodies = [
-            (name, hull, rotation, translation, rotation @ centre + translation, radius)
-            for (name, _, hull, centre, radius), (rotation, translation) in zip(
-                self._links, placed, strict=True
-            )
+            _Body(name, hull, pose.rotation, pose.translation, pose.act(centre), radius)
+            for (name, _, hull, centre, radius), pose in zip(self._links, placed[0], strict=True)
         ]
-        p = np.stack([tracks[c] for c in "xyz"], 1).astype(float)
-        v = np.stack([tracks[c] for c in ("vx", "vy", "vz")], 1).astype(float)
-        axes = np.maximum(np.stack([tracks[c] for c in ("sx", "sy", "sz")], 1).astype(float), 1e-4)
-        turns = np.stack([tracks[c] for c in ("qx", "qy", "qz", "qw")], 1).astype(float)
-        moved = p + ahead * v
-        held = tracks["role"] == Role.HELD
-        for i in np.flatnonzero(held):
-            place = tool * tool0.inverse() * pin.SE3(_rotation(turns[i]), p[i])
-            hull = coal.Ellipsoid(*axes[i])
-            bodies.append(
-                (HELD, hull, place.rotation, place.translation, place.translation, max(axes[i]))
-            )
+        for i in np.flatnonzero(field.roles == Role.HELD):
+            pose = placed[1] * seen[1].inverse() * pin.SE3(field.rotations[i], field.centres[i])
+            at = pose.translation
+            bodies.append(_Body(HELD, field.shapes[i], pose.rotation, at, at, field.sizes[i]))
+        return bodies
+
+    def _separation(self, bodies: list[_Body], field: _Field, ahead: float) -> Separation:
+        """Smallest distance with the tracks moved on by `ahead` s: pairs in the order of their
+        bounding spheres, until no other pair can be nearer."""
+        moved = field.centres + ahead * field.velocities
+        centres = np.array([b.centre for b in bodies])
+        radii = np.array([b.radius for b in bodies])
+        bounds = np.linalg.norm(centres[:, None] - moved[None], axis=2)
+        bounds -= radii[:, None] + field.sizes[None]
+        grasping = np.array([b.name in self._grasping or b.name == HELD for b in bodies])
+        touching = np.array([b.name in self._touching or b.name == HELD for b in bodies])
+        bounds[:, field.roles == Role.HELD] = np.inf
+        bounds[np.ix_(grasping, field.roles == Role.TARGET)] = np.inf
+        bounds[np.ix_(touching, field.roles == Role.SUPPORT)] = np.inf
         best = Separation(float("inf"))
-        for i in range(len(tracks)):
-            if held[i]:
-                continue
-            role = int(tracks["role"][i])
-            shape = coal.Ellipsoid(*axes[i])
-            where = coal.Transform3s(_rotation(turns[i]), moved[i])
-            size = float(axes[i].max())
-            for name, hull, rotation, translation, centre, radius in bodies:
-                if role == Role.TARGET and (name in self._grasping or name == HELD):
-                    continue
-                if role == Role.SUPPORT and (name in self._touching or name == HELD):
-                    continue
-                bound = float(np.linalg.norm(centre - moved[i])) - radius - size
-                if bound > min(self._reach, best.distance):
-                    continue
-                self._result.clear()
-                distance = coal.distance(
-                    hull,
-                    coal.Transform3s(rotation, translation),
-                    shape,
-                    where,
-                    self._request,
-                    self._result,
-                )
-                if distance < best.distance:
-                    best = Separation(float(distance), name, int(tracks["id"][i]))
+        for flat in np.argsort(bounds, axis=None):
+            b, t = divmod(int(flat), len(moved))
+            if bounds[b, t] > min(self._reach, best.distance):
+                break
+            body = bodies[b]
+            self._result.clear()
+            distance = coal.distance(
+                body.shape,
+                coal.Transform3s(body.rotation, body.translation),
+                field.shapes[t],
+                coal.Transform3s(field.rotations[t], moved[t]),
+                self._request,
+                self._result,
+            )
+            if distance < best.distance:
+                best = Separation(float(distance), body.name, int(field.ids[t]))
         return best
 
 
