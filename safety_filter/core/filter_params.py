@@ -95,7 +95,8 @@ class FilterParams:
         -0.008, 'm', -0.05, 0.3, 'the same for fingers; negative because spheres stand out',
         runtime=True)
     plane_held_margin: float = param(
-        -0.02, 'm', -0.05, 0.3, 'the same for what is held', runtime=True)
+        -0.05, 'm', -0.1, 0.3, 'the same for what is held; negative because the ellipsoid of what '
+        'stood on the table reaches below it', runtime=True)
     workspace: tuple[float, ...] = param(
         (-0.9, -0.9, -0.05, 0.9, 0.9, 1.3), 'm', -100.0, 100.0,
         'box for the tool frame: three lower bounds, three upper bounds')
