@@ -17,9 +17,12 @@ import numba as nb
 import numpy as np
 
 from safety_filter.core.mesh import Array, link_triangles, surface_samples
+from safety_filter.core.robot import Ints
 
 SPACING = 0.006
 """Distance of the surface samples that a cover must hold, m."""
+SAMPLES = 2500
+"""About as many of them guide the search; the answer is then enlarged to hold all."""
 INFLATION = 1e-4
 """Added to every radius so that rounding in the YAML keeps every vertex inside, m."""
 
@@ -38,7 +41,7 @@ class LinkCover:
         return float(np.percentile(self.over, 90)) if len(self.over) else 0.0
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model='numpy')
 def enclosing_ball(points: Array) -> Array:
     """Return x y z r of a nearly minimal ball that holds all `points` (n, 3)."""
     centre = np.zeros(3)
@@ -60,7 +63,7 @@ def enclosing_ball(points: Array) -> Array:
     return ball
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model='numpy')
 def point_triangle_distance(p: Array, a: Array, b: Array, c: Array) -> float:
     """Return the distance from `p` to a triangle (Ericson 2005, section 5.1.5)."""
     ab, ac, ap = b - a, c - a, p - a
@@ -94,7 +97,7 @@ def point_triangle_distance(p: Array, a: Array, b: Array, c: Array) -> float:
     return float(np.sqrt(np.dot(q, q)))
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model='numpy')
 def over_approximation(spheres: Array, triangles: Array, directions: Array) -> Array:
     """Return the distance to the mesh of each point of the cover's outer surface, m."""
     out = np.empty(len(spheres) * len(directions))
@@ -112,13 +115,15 @@ def over_approximation(spheres: Array, triangles: Array, directions: Array) -> A
                 continue
             best = np.inf
             for t in triangles:
-                best = min(best, point_triangle_distance(p, t[0], t[1], t[2]))
+                distance = point_triangle_distance(p, t[0], t[1], t[2])
+                if distance < best:  # false for the NaN of a degenerate triangle
+                    best = distance
             out[count] = best
             count += 1
     return out[:count]
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model='numpy')
 def _winding(p: Array, triangles: Array) -> float:
     """Return the winding number of a closed mesh about `p`: 1 inside, 0 outside (Van Oosterom)."""
     total = 0.0
@@ -131,7 +136,7 @@ def _winding(p: Array, triangles: Array) -> float:
     return abs(total) / (2 * np.pi)
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, error_model='numpy')
 def _shrink(balls: Array, points: Array, rounds: int) -> None:
     """Replace each ball (k, 4) by the smallest that holds what no other ball holds."""
     for _ in range(rounds):
@@ -162,7 +167,7 @@ def sphere_directions(count: int) -> Array:
 def _candidates(triangles: Array, points: Array) -> tuple[Array, Array]:
     """Return interior points (m, 3) and their distances to the samples `points`, (m, n)."""
     low, high = points.min(0), points.max(0)
-    step = max(float(np.prod(high - low) / 3000) ** (1 / 3), 0.002)
+    step = max(float(np.prod(high - low) / 1500) ** (1 / 3), 0.002)
     axes = [np.arange(lo + step / 2, hi, step) for lo, hi in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing='ij'), -1).reshape(-1, 3)
     inside = grid[[_winding(p, triangles) > 0.5 for p in grid]]
@@ -171,19 +176,41 @@ def _candidates(triangles: Array, points: Array) -> tuple[Array, Array]:
     return centres, np.sqrt(np.maximum(square, 0.0))
 
 
-def _greedy_cover(depth: Array, distance: Array, excess: float, limit: int) -> list[int] | None:
-    """Return candidates whose balls of radius depth + excess hold all samples; None if > limit."""
-    holds = distance <= (depth + excess)[:, None]
-    missing = np.ones(distance.shape[1], bool)
-    chosen: list[int] = []
-    while missing.any():
-        gain = holds[:, missing].sum(1)
-        best = int(np.argmax(gain))
-        if len(chosen) == limit or gain[best] == 0:
-            return None
-        chosen.append(best)
-        missing &= ~holds[best]
-    return chosen
+@nb.njit(cache=True, error_model='numpy')
+def _greedy_cover(depth: Array, distance: Array, excess: float, limit: int) -> Ints:
+    """Return candidates whose balls of radius depth + excess hold all samples; none if > limit."""
+    count, samples = distance.shape
+    missing = np.arange(samples)
+    left = samples
+    chosen = np.empty(limit, np.int64)
+    for pick in range(limit):
+        best, most = -1, 0
+        for c in range(count):
+            radius, gain = depth[c] + excess, 0
+            for i in range(left):
+                gain += distance[c, missing[i]] <= radius
+            if gain > most:
+                best, most = c, gain
+        if best < 0:
+            break
+        chosen[pick] = best
+        kept = 0
+        for i in range(left):
+            if distance[best, missing[i]] > depth[best] + excess:
+                missing[kept] = missing[i]
+                kept += 1
+        left = kept
+        if left == 0:
+            return chosen[:pick + 1]
+    return chosen[:0]
+
+
+def _grow(balls: Array, points: Array) -> None:
+    """Enlarge balls (k, 4) until they hold all `points`, each point by the ball nearest to it."""
+    for point in points:
+        gap = np.sqrt(np.sum((balls[:, :3] - point) ** 2, axis=1)) - balls[:, 3]
+        nearest = int(np.argmin(gap))
+        balls[nearest, 3] += max(float(gap[nearest]), 0.0)
 
 
 def cover_link(link: str, triangles: Array, count: int) -> LinkCover:
@@ -192,25 +219,26 @@ def cover_link(link: str, triangles: Array, count: int) -> LinkCover:
     Bisects the excess e: an interior point at depth d carries a ball of radius d + e, which stands
     out by at most e; the fewest such balls are chosen greedily.
     """
-    points = surface_samples(triangles, SPACING)
-    if len(points) > 4000:
+    every = surface_samples(triangles, SPACING)
+    points = every
+    if len(points) > SAMPLES:
         vertices = np.unique(triangles.reshape(-1, 3), axis=0)
-        thin = points[:: len(points) // 4000 + 1]
-        points = np.concatenate([vertices, thin])
+        points = np.concatenate([vertices, every[:: len(every) // SAMPLES + 1]])
     centres, distance = _candidates(triangles, points)
     depth = distance.min(1)
     low, high = 0.0, float(distance.max())
-    chosen: list[int] = []
+    chosen = np.zeros(1, np.int64)
     while high - low > 2e-4:
         middle = (low + high) / 2
         found = _greedy_cover(depth, distance, middle, count)
-        if found is None:
+        if len(found) == 0:
             low = middle
         else:
             high, chosen = middle, found
     balls = np.column_stack([centres[chosen], depth[chosen] + high])
     _shrink(balls, points, 3)
     balls = balls[balls[:, 3] > 0]
+    _grow(balls, every)
     balls[:, 3] += INFLATION
     return LinkCover(link, balls, over_approximation(balls, triangles, sphere_directions(60)))
 

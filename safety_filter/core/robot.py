@@ -274,6 +274,9 @@ class _Builder:
         """Return whether a joint is prismatic, and its axis."""
         joint = self.model.joints[index]
         short = joint.shortname()
+        if joint.nq != 1:
+            raise RobotError(f'joint {self.model.names[index]}: type {short} is not supported; '
+                             'expected revolute or prismatic (give a continuous joint limits)')
         if short.endswith('Unaligned'):
             data = joint.createData()
             joint.calc(data, pin.neutral(self.model))
@@ -281,9 +284,6 @@ class _Builder:
             prismatic = 'Prismatic' in short
             return prismatic, subspace[:3] if prismatic else subspace[3:]
         letter = short[-1]
-        if joint.nq != 1 or letter not in _AXES:
-            raise RobotError(f'joint {self.model.names[index]}: type {short} is not supported; '
-                             'expected revolute or prismatic (give a continuous joint limits)')
         return 'ModelP' in short, np.array(_AXES[letter])
 
     def _limits(self) -> Limits:

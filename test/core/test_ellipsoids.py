@@ -1,0 +1,103 @@
+"""The separating plane: g(n) is never above the true distance, and equals it where it should."""
+
+from __future__ import annotations
+
+import coal
+import numpy as np
+import pytest
+from core.rig import track
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_filter.bench.invariance import distance_by_bisection
+from safety_filter.core.ellipsoids import (
+    ELLIPSOID_DTYPE,
+    SMALLEST_AXIS,
+    load_tracks,
+    separating_normal,
+    spread,
+)
+from safety_filter.core.robot import Array
+from safety_filter.core.wire import empty_tracks
+
+
+def rotation(seed: int) -> Array:
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return np.ascontiguousarray(q * np.linalg.det(q))
+
+
+def coal_distance(d: Array, axes: Array, r: Array, radius: float) -> float:
+    request, result = coal.DistanceRequest(), coal.DistanceResult()
+    request.gjk_tolerance = request.epa_tolerance = 1e-8
+    value: float = coal.distance(
+        coal.Sphere(radius), coal.Transform3s(np.eye(3), d), coal.Ellipsoid(*axes),
+        coal.Transform3s(r, np.zeros(3)), request, result)
+    return value
+
+
+@pytest.mark.parametrize('seed', range(200))
+def test_g_is_never_above_the_distance_of_another_library(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    axes, r = rng.uniform(0.01, 0.3, 3), rotation(seed)
+    d = rng.normal(size=3)
+    d *= (axes.max() + rng.uniform(0.01, 1.0)) / np.linalg.norm(d)
+    radius = rng.uniform(0.01, 0.1)
+    *_, g = separating_normal(*d, axes, r)
+    truth = coal_distance(d, axes, r, radius)
+    if truth > 1e-4:
+        assert g - radius <= truth + 2e-5
+        assert g - radius >= truth - 1e-4
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.0, 3.0))
+def test_g_is_the_distance_outside_and_below_it_inside(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    axes, r = rng.uniform(1e-3, 0.3, 3), rotation(seed)
+    d = r @ (axes * scale * (lambda u: u / np.linalg.norm(u))(rng.normal(size=3)))
+    nx, ny, nz, g = separating_normal(*d, axes, r)
+    assert abs(np.linalg.norm([nx, ny, nz]) - 1.0) < 1e-9
+    truth = distance_by_bisection(d, axes, r)
+    assert g <= truth + 1e-7
+    if scale > 1.02:
+        assert g >= truth - 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_any_frozen_normal_stays_below_the_distance_elsewhere(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    axes, r = rng.uniform(0.01, 0.3, 3), rotation(seed)
+    d, moved = rng.normal(size=(2, 3)) * 0.5
+    n = np.array(separating_normal(*d, axes, r)[:3])
+    support = np.linalg.norm(axes * (r.T @ n))
+    assert n @ moved - support <= distance_by_bisection(moved, axes, r) + 1e-9
+
+
+@pytest.mark.parametrize('d', [(0, 0, 0), (1e-12, 0, 0), (0, 0, 1e-9), (0.1, 0, 0), (0, 0, 0.05)])
+@pytest.mark.parametrize('axes', [(0.1, 0.1, 0.1), (0.3, 0.2, 0.05), (1e-4, 1e-4, 1e-4)])
+def test_degenerate_positions_give_a_unit_normal(d: tuple[float, ...],
+                                                 axes: tuple[float, ...]) -> None:
+    nx, ny, nz, g = separating_normal(*map(float, d), np.array(axes), np.eye(3))
+    assert np.isfinite([nx, ny, nz, g]).all()
+    assert abs(nx * nx + ny * ny + nz * nz - 1) < 1e-9
+    assert g <= distance_by_bisection(np.array(d, float), np.array(axes), np.eye(3)) + 1e-6
+
+
+def test_tracks_are_loaded_with_their_bounds() -> None:
+    tracks = track((1, 2, 3), v=(0.3, 0.0, 0.4), id=7, role=3)
+    tracks['sx'], tracks['sy'], tracks['sz'] = 0.2, 0.0, 0.1
+    tracks['qx'], tracks['qy'], tracks['qz'], tracks['qw'] = 0, 0, 2.0, 2.0  # not normalised
+    tracks['pxx'], tracks['pxy'], tracks['pyy'] = 0.04, 0.01, 0.01
+    out = np.zeros(2, ELLIPSOID_DTYPE)
+    load_tracks(tracks, out)
+    e = out[0]
+    assert e['id'] == 7 and e['role'] == 3
+    assert np.allclose(e['axes'], [0.2, SMALLEST_AXIS, 0.1]) and np.isclose(e['reach'], 0.2)
+    assert np.allclose(e['rotation'], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-7)
+    assert np.isclose(e['speed'], 0.5)
+    for n in np.random.default_rng(0).normal(size=(100, 3)):
+        n /= np.linalg.norm(n)
+        assert spread(e['p_cov'], *n) <= e['p_sigma'] + 1e-12
+    assert np.isclose(spread(e['p_cov'], 1.0, 0.0, 0.0), 0.2)
+    load_tracks(empty_tracks(), out)

@@ -1,0 +1,214 @@
+"""The barrier rows: derivatives, margins term by term, and pruning that loses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from core.rig import HOME, track
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
+from safety_filter.core.filter_params import TABLE, gains
+from safety_filter.core.kernel import Buffers
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.nominal import NO_COMMAND
+from safety_filter.core.robot import Array, RobotModel
+from safety_filter.core.rows import (
+    COUNT,
+    OBSTACLE_ROW,
+    PLANE_ROW,
+    SELF_ROW,
+    WORKSPACE_ROW,
+    class_k,
+    class_k_inverse,
+)
+from safety_filter.core.wire import Role, Tracks, empty_tracks
+
+QUIET: dict[str, Any] = {
+    'sigma_position': 0.0, 'sigma_velocity': 0.0, 'obstacle_acceleration': 0.0,
+    'resting_acceleration': 0.0, 'tracking_error': 0.0, 'sampled_data': 0.0,
+    'obstacle_margin': 0.0, 'comfort_margin': 0.0, 'comfort_share': 1.0}
+
+
+def buffers(robot: RobotModel, tracks: Tracks, q: Array = HOME, tau: float = 0.0,
+            wide: bool = True, exempt: int = -1, last: Array | None = None,
+            **values: Any) -> Buffers:
+    """Return the buffers after `assemble`; `wide` makes the box so large that no row is pruned."""
+    p = TABLE.validate({'velocity_scale': 1.0, 'acceleration_scale': 1.0, **values})
+    limits = np.stack([robot.limits.lower, robot.limits.upper, robot.limits.velocity,
+                       robot.limits.acceleration])
+    if wide:
+        limits = np.stack([np.full(robot.n, -1e6), np.full(robot.n, 1e6), np.full(robot.n, 1e3),
+                           np.full(robot.n, 1e6)])
+    ellipsoids = np.zeros(max(len(tracks), 1), ELLIPSOID_DTYPE)
+    load_tracks(tracks, ellipsoids)
+    b = Buffers(robot, limits, gains(p), np.array(p.planes).reshape(-1, 4), np.array(p.workspace),
+                ellipsoids)
+    b.q[:] = q
+    if last is not None:
+        b.last[:] = last
+    b.assemble(len(tracks), robot.max_opening, tau, exempt, NO_COMMAND, False)
+    return b
+
+
+def rows_of(b: Buffers, kind: int) -> np.ndarray:
+    return np.flatnonzero(b.info['kind'][:b.counts[COUNT]] == kind)
+
+
+def test_class_k_is_below_both_bounds_smooth_and_never_asks_for_more_deceleration() -> None:
+    h = np.linspace(0.0, 2.0, 4001)
+    alpha = np.array([class_k(x, 6.0, 1.5) for x in h])
+    assert np.all(alpha <= 6.0 * h + 1e-12) and np.all(alpha <= np.sqrt(2 * 1.5 * h) + 1e-12)
+    slope = np.gradient(alpha, h)
+    assert np.all(np.diff(slope[1:-1]) < 1e-6)
+    assert np.all(slope * alpha <= 1.5 * 1.01)
+    assert np.allclose([class_k(class_k_inverse(v, 6.0, 1.5), 6.0, 1.5) for v in h], h)
+    assert class_k(-0.1, 6.0, 1.5) == pytest.approx(-0.6)
+
+
+@pytest.mark.parametrize('kind', [OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW])
+def test_every_row_is_the_derivative_of_its_h(panda: RobotModel, kind: int) -> None:
+    tracks = np.concatenate([track((0.5, 0.1, 0.4), 0.05, id=1), track((0.3, -0.3, 0.6), id=2)])
+    tracks['sx'] = 0.12
+    b = buffers(panda, tracks, **QUIET)
+    kinematics, step = Kinematics(panda), 1e-6
+    index = rows_of(b, kind)
+    assert len(index)
+    for k in index:
+        row = b.info[k]
+
+        def h_at(q: Array, row: Any = row) -> float:
+            if row['kind'] == WORKSPACE_ROW:
+                return float(row['normal'] @ kinematics.tool(q)[1])
+            points = kinematics.spheres(q)
+            if row['kind'] == SELF_ROW:
+                return float(np.linalg.norm(points[row['sphere']] - points[row['other']]))
+            return float(row['normal'] @ points[row['sphere']])
+
+        slope = [(h_at(HOME + step * e) - h_at(HOME - step * e)) / (2 * step) for e in np.eye(7)]
+        assert np.allclose(b.a[k], slope, atol=1e-7)
+
+
+def the_row(b: Buffers, sphere: int) -> tuple[float, Any]:
+    index = [k for k in rows_of(b, OBSTACLE_ROW) if b.info['sphere'][k] == sphere]
+    assert len(index) == 1
+    return float(b.b[index[0]]), b.info[index[0]]
+
+
+def test_every_term_of_the_row_is_the_formulas(panda: RobotModel) -> None:
+    sphere, tau, period = 20, 0.05, 0.004
+    point = Kinematics(panda).spheres(HOME)[sphere]
+    v = np.array([0.1, -0.2, 0.05])
+    tracks = track(point + (0.2, 0.1, 0.0), 0.04, v=v, pxx=9e-6, pyy=9e-6, pzz=9e-6,
+                   wxx=4e-4, wyy=4e-4, wzz=4e-4)
+    values = {**QUIET, 'sigma_position': 3.0, 'sigma_velocity': 2.0, 'obstacle_acceleration': 0.8,
+              'tracking_error': 0.002, 'obstacle_margin': 0.01}
+    bound, row = the_row(buffers(panda, tracks, tau=tau, **values), sphere)
+    centre = np.array([float(tracks[c][0]) for c in 'xyz']) + v * tau
+    n = (point - centre) / np.linalg.norm(point - centre)
+    k_sv = 2.0 * 0.02
+    margin = 0.01 + 3.0 * 0.003 + k_sv * tau + 0.8 * tau ** 2 / 2 + 0.002
+    h = np.linalg.norm(point - centre) - panda.spheres['radius'][sphere] - 0.04 - margin
+    drift = n @ v + k_sv + 0.8 * (tau + period)
+    assert np.allclose(row['normal'], n, atol=1e-6)
+    assert row['h'] == pytest.approx(h, abs=1e-6)
+    assert row['drift'] == pytest.approx(drift, abs=1e-6)
+    assert bound == pytest.approx(drift - class_k(h, 10.0, 1.5), abs=1e-5)
+
+
+def test_resting_obstacles_are_static_scene_and_have_their_own_bound(panda: RobotModel) -> None:
+    slow, fast = track((0.5, 0, 0.5), v=(0.01, 0, 0)), track((0.5, 0, 0.5), v=(0.1, 0, 0))
+    values = {**QUIET, 'obstacle_acceleration': 1.0, 'resting_acceleration': 0.25}
+    low, high = (buffers(panda, t, tau=0.1, **values) for t in (slow, fast))
+    assert set(low.info['level'][rows_of(low, OBSTACLE_ROW)]) == {2}
+    assert set(high.info['level'][rows_of(high, OBSTACLE_ROW)]) == {1}
+
+
+def test_comfort_asks_for_more_and_says_how_much_of_it_is_reserve(panda: RobotModel) -> None:
+    tracks = track((0.55, 0.0, 0.5))
+    plain = buffers(panda, tracks, **QUIET)
+    gentle = buffers(panda, tracks, **{**QUIET, 'comfort_margin': 0.02, 'comfort_share': 0.5})
+    count = plain.counts[COUNT]
+    assert gentle.counts[COUNT] == count
+    assert np.all(gentle.b[:count] >= plain.b[:count])
+    assert np.allclose(gentle.b[:count] - gentle.info['reserve'][:count], plain.b[:count])
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 100_000))
+def test_pruning_loses_nothing(panda: RobotModel, seed: int) -> None:
+    """Every row of the unpruned set that some q' in the box violates is in the pruned set."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 12))
+    tracks = empty_tracks(count)
+    for name in ('x', 'y', 'z'):
+        tracks[name] = rng.uniform(-0.8, 0.8, count)
+    for name in ('sx', 'sy', 'sz'):
+        tracks[name] = rng.uniform(0.005, 0.2, count)
+    for name in ('vx', 'vy', 'vz'):
+        tracks[name] = rng.normal(0, 0.3, count)
+    for name in ('pxx', 'pyy', 'pzz', 'wxx', 'wyy', 'wzz'):
+        tracks[name] = rng.uniform(0, 1e-3, count)
+    tracks['role'] = rng.integers(0, 4, count)
+    tracks['id'] = np.arange(count)
+    q = rng.uniform(panda.limits.lower, panda.limits.upper)
+    last = rng.uniform(-1, 1, 7) * panda.limits.velocity
+    values: dict[str, Any] = {'sampled_data': 0.0, 'target_hand_margin': float(rng.uniform(0, .1))}
+    exempt = int(rng.integers(-1, count))
+    every = buffers(panda, tracks, q, 0.05, True, exempt, last, **values)
+    kept = buffers(panda, tracks, q, 0.05, False, exempt, last, **values)
+    names = ('kind', 'sphere', 'other')
+    have = {tuple(int(kept.info[n][k]) for n in names) for k in range(kept.counts[COUNT])}
+    for k in range(every.counts[COUNT]):
+        a = every.a[k]
+        least = np.sum(np.where(a > 0, a * kept.low, a * kept.high))
+        key = tuple(int(every.info[n][k]) for n in names)
+        assert (key in have) == bool(least < every.b[k] - 1e-12) or abs(least - every.b[k]) < 1e-9
+
+
+@pytest.mark.parametrize('role, sphere_kind, present', [
+    (Role.OBSTACLE, 2, True), (Role.TARGET, 2, False), (Role.TARGET, 0, True),
+    (Role.TARGET, 1, True), (Role.HELD, 0, False), (Role.HELD, 2, False), (Role.SUPPORT, 2, True)])
+def test_which_bodies_have_rows_against_which_role(panda: RobotModel, role: Role,
+                                                   sphere_kind: int, present: bool) -> None:
+    b = buffers(panda, track((0.5, 0.0, 0.3), id=4, role=int(role)), exempt=4, **QUIET)
+    spheres = b.info['sphere'][rows_of(b, OBSTACLE_ROW)]
+    assert (sphere_kind in set(b.spheres['kind'][spheres])) == present
+
+
+def test_a_target_that_is_not_the_exempt_one_is_an_obstacle(panda: RobotModel) -> None:
+    b = buffers(panda, track((0.5, 0.0, 0.3), id=4, role=1), exempt=5, **QUIET)
+    assert 2 in set(b.spheres['kind'][b.info['sphere'][rows_of(b, OBSTACLE_ROW)]])
+
+
+def test_a_support_lets_fingers_come_from_above_only(panda: RobotModel) -> None:
+    finger = int(np.argmax(panda.spheres['kind'] == 2))
+    point = Kinematics(panda).spheres(HOME)[finger]
+    values = {**QUIET, 'support_margin': -0.01, 'obstacle_margin': 0.03}
+    below = track(point + (0, 0, -0.1), role=3)
+    beside = track(point + (0.1, 0, 0), role=3)
+    gap = 0.1 - 0.03 - panda.spheres['radius'][finger]
+    assert the_row(buffers(panda, below, **values), finger)[1]['h'] == pytest.approx(gap + 0.01)
+    assert the_row(buffers(panda, beside, **values), finger)[1]['h'] == pytest.approx(gap - 0.03)
+
+
+def test_nearest_pair_is_the_least_over_all_pairs(panda: RobotModel) -> None:
+    rng = np.random.default_rng(2)
+    tracks = np.concatenate([track(rng.uniform(-0.7, 0.7, 3), 0.03, id=i) for i in range(30)])
+    points = Kinematics(panda).spheres(HOME)
+    centres = np.stack([tracks[c] for c in 'xyz'], 1)
+    gap = np.linalg.norm(points[:, None] - centres, axis=2) - panda.spheres['radius'][:, None]
+    gap[panda.spheres['joint'] < 0] = np.inf
+    for wide in (True, False):
+        nearest = buffers(panda, tracks, wide=wide).nearest[0]
+        assert nearest['distance'] == pytest.approx(gap.min() - 0.03, abs=1e-6)
+        between = np.linalg.norm(nearest['on_robot'] - nearest['on_obstacle'])
+        assert between == pytest.approx(abs(nearest['distance']), abs=1e-6)
+
+
+def test_bodies_that_cannot_move_have_no_rows(panda: RobotModel) -> None:
+    b = buffers(panda, track((0.0, 0.0, 0.05), 0.1), **QUIET)
+    assert not (b.spheres['joint'][b.info['sphere'][rows_of(b, OBSTACLE_ROW)]] < 0).any()
