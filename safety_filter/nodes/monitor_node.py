@@ -37,7 +37,7 @@ from safety_filter.nodes.qos import COMMAND, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
 
 # Ticks from one sign of life to the next, sent after the tick's command
-HEARTBEAT_EVERY = 2
+HEARTBEAT_EVERY = 4
 
 
 @dataclass(frozen=True)
