@@ -165,31 +165,42 @@ def tracks(msg: PointCloud2) -> wire.Tracks:
         raise MessageError(f"obstacles {error}") from error
 
 
-def joints(msg: JointState, names: Sequence[str]) -> tuple[Array, Array]:
-    """Positions and velocities (n,) of the joints `names`, in that order.
+class JointReader:
+    """Reads the joints `names` out of joint states; remembers where they stand in the message."""
 
-    A message without velocities gives zeros; the caller decides if that is good enough.
+    def __init__(self, names: Sequence[str]) -> None:
+        self._wanted = tuple(names)
+        self._names: list[str] = []
+        self._order: list[int] = []
 
-    Raises:
-        MessageError: a joint is missing, or arrays whose lengths differ from the names'.
-    """
-    index = {name: i for i, name in enumerate(msg.name)}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise MessageError(f"joint_states name: expected {missing[0]}, got {list(msg.name)}")
-    if len(msg.position) != len(msg.name):
-        raise MessageError(
-            f"joint_states position: expected {len(msg.name)} values, got {len(msg.position)}"
-        )
-    if len(msg.velocity) not in (0, len(msg.name)):
-        raise MessageError(
-            f"joint_states velocity: expected {len(msg.name)} values, got {len(msg.velocity)}"
-        )
-    order = [index[name] for name in names]
-    position = np.array([msg.position[i] for i in order])
-    if not msg.velocity:
-        return position, np.zeros(len(order))
-    return position, np.array([msg.velocity[i] for i in order])
+    def read(self, msg: JointState) -> tuple[Array, Array]:
+        """Positions and velocities (n,) in the order of the names.
+
+        A message without velocities gives zeros; the caller decides if that is good enough.
+
+        Raises:
+            MessageError: a joint is missing, or arrays whose lengths differ from the names'.
+        """
+        if msg.name != self._names:
+            self._learn(list(msg.name))
+        size = len(self._names)
+        for field, values in (("position", msg.position), ("velocity", msg.velocity)):
+            if len(values) != size and (values or field == "position"):
+                raise MessageError(
+                    f"joint_states {field}: expected {size} values, got {len(values)}"
+                )
+        position = np.array(msg.position)[self._order]
+        if not msg.velocity:
+            return position, np.zeros(len(position))
+        return position, np.array(msg.velocity)[self._order]
+
+    def _learn(self, names: list[str]) -> None:
+        index = {name: i for i, name in enumerate(names)}
+        missing = [name for name in self._wanted if name not in index]
+        if missing:
+            raise MessageError(f"joint_states name: expected {missing[0]}, got {names}")
+        self._order = [index[name] for name in self._wanted]
+        self._names = names
 
 
 def twist_vector(msg: TwistStamped) -> Array:

@@ -140,6 +140,7 @@ class FilterNode(ManagedNode):
         except (RobotError, ParamError, ValueError) as error:
             raise ConfigureError(str(error)) from error
         self._fingers = robot.finger_joints
+        self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
 
@@ -182,9 +183,10 @@ class FilterNode(ManagedNode):
         self._meters["joint_states"].tick(now)
         opening = None
         try:
-            q, dq = conversion.joints(msg, self._robot.joint_names)
+            q, dq = self._reader.read(msg)
             if self._fingers:
-                opening = float(conversion.joints(msg, self._fingers)[0].sum())
+                opening = float(q[self._robot.n :].sum())
+                q, dq = q[: self._robot.n], dq[: self._robot.n]
         except conversion.MessageError as error:
             self._reject("joint_states", error)
             q = dq = np.zeros(0)  # of no size: the decision table has a row for it

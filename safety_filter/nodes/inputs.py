@@ -53,7 +53,7 @@ class JointHistory:
     """Recent joint states, looked up at a stamp (thread-safe)."""
 
     def __init__(self, arm: Sequence[str], fingers: Sequence[str], length: int = 256) -> None:
-        self._names = (*arm, *fingers)
+        self._reader = conversion.JointReader((*arm, *fingers))
         self._arm = len(arm)
         self._samples: deque[tuple[float, Array]] = deque(maxlen=length)
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class JointHistory:
         Raises:
             MessageError: joints missing or lengths that do not fit, values not finite.
         """
-        position, _ = conversion.joints(msg, self._names)
+        position, _ = self._reader.read(msg)
         if not np.isfinite(position).all():
             raise conversion.MessageError("joint_states position: expected finite values")
         with self._lock:

@@ -60,7 +60,7 @@ class MonitorParams(RobotParams, LoopParams):
     horizon: float = param(
         0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity"
     )
-    check_every: int = param(2, "-", 1, 50, "ticks from one distance check to the next")
+    check_every: int = param(4, "-", 1, 50, "ticks from one distance check to the next")
     joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
     obstacles_age: float = param(0.5, "s", 0.02, 2.0, "oldest obstacles acted upon")
 

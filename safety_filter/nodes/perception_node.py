@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,7 @@ class PerceptionNode(ManagedNode):
         self._newest: Latest[tuple[Image, Image]] = Latest()
         self._reset_wanted = threading.Event()
         self._rate, self._image_rate = RateMeter(60), RateMeter(60)
+        self._stages: dict[str, Percentiles] = defaultdict(lambda: Percentiles(300))
         self._cycle, self._age = Percentiles(500), Percentiles(500)
         self._facts: dict[str, object] = {}
         self._drawn = 0.0
@@ -107,6 +109,8 @@ class PerceptionNode(ManagedNode):
         self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
         self.create_subscription(Image, "attention", self._on_attention, NEWEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self._figures: dict[str, float] = {}
+        self.create_timer(1.0, self._measure)
         self.create_timer(0.1, self._tell)
 
     # -- life ---------------------------------------------------------------------------------
@@ -247,6 +251,8 @@ class PerceptionNode(ManagedNode):
         done = time.monotonic()
         self._cycle.add(time.perf_counter() - start)
         self._age.add(self.now() - stamp)
+        for stage, milliseconds in result.timings.items():
+            self._stages[stage].add(milliseconds)
         self._rate.tick(done)
         self._work.accept(done)
         self._note = result.selection.reason or ""
@@ -288,6 +294,15 @@ class PerceptionNode(ManagedNode):
 
     # -- state --------------------------------------------------------------------------------
 
+    def _measure(self) -> None:
+        """Percentiles for the state; they take too long to be computed every time."""
+        self._figures = {
+            **self._cycle.values("latency_cycle_ms", 1e3),
+            **self._age.values("latency_image_to_obstacles_ms", 1e3),
+        }
+        for stage, times in list(self._stages.items()):
+            self._figures |= times.values(f"latency_{stage}_ms")
+
     def _tell(self) -> None:
         if not self.active:
             return
@@ -296,8 +311,7 @@ class PerceptionNode(ManagedNode):
             **self._facts,
             "rate_images_hz": self._image_rate.rate(now),
             "rate_obstacles_hz": self._rate.rate(now),
-            **self._cycle.values("latency_cycle_ms", 1e3),
-            **self._age.values("latency_image_to_obstacles_ms", 1e3),
+            **self._figures,
         }
         sources = (self._image, self._depth, self._camera, self._joints, self._work)
         fault = first_fault(sources, now)

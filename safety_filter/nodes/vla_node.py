@@ -87,6 +87,8 @@ class VlaNode(ManagedNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(1.0 / p.twist_rate, self._play, group)
+        self._figures: dict[str, float] = {}
+        self.create_timer(1.0, self._measure, group)
         self.create_timer(0.1, self._tell, group)
 
     @property
@@ -279,6 +281,13 @@ class VlaNode(ManagedNode):
         msg.header.frame_id = self.params.frame
         return msg
 
+    def _measure(self) -> None:
+        """Percentiles for the state; they take too long to be computed every time."""
+        self._figures = {
+            **self._act_time.values("latency_act_ms", 1e3),
+            **self._age.values("latency_image_to_chunk_ms", 1e3),
+        }
+
     def _tell(self) -> None:
         if not self.active:
             return
@@ -289,8 +298,7 @@ class VlaNode(ManagedNode):
             "phase": self._phase,
             "rate_policy_hz": self._policy_rate.rate(now),
             "rate_twist_hz": self._twist_rate.rate(now),
-            **self._act_time.values("latency_act_ms", 1e3),
-            **self._age.values("latency_image_to_chunk_ms", 1e3),
+            **self._figures,
         }
         if self._present:
             values["present"] = sum(self._present) / len(self._present)

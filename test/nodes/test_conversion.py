@@ -88,7 +88,7 @@ def test_another_cloud_layout_is_an_error_not_a_guess() -> None:
 
 def test_joints_are_taken_by_name() -> None:
     msg = JointState(name=["b", "x", "a"], position=[2.0, 9.0, 1.0], velocity=[0.2, 0.9, 0.1])
-    position, velocity = conversion.joints(msg, ["a", "b"])
+    position, velocity = conversion.JointReader(["a", "b"]).read(msg)
     np.testing.assert_array_equal(position, [1.0, 2.0])
     np.testing.assert_array_equal(velocity, [0.1, 0.2])
 
@@ -106,7 +106,17 @@ def test_joints_are_taken_by_name() -> None:
 )
 def test_bad_joint_states_name_the_field(msg: JointState, words: str) -> None:
     with pytest.raises(MessageError, match=words):
-        conversion.joints(msg, ["a", "b"])
+        conversion.JointReader(["a", "b"]).read(msg)
+
+
+def test_joints_are_found_again_when_their_order_changes() -> None:
+    reader = conversion.JointReader(["a", "b"])
+    reader.read(JointState(name=["b", "a"], position=[2.0, 1.0]))
+    position, velocity = reader.read(JointState(name=["a", "c", "b"], position=[3.0, 9.0, 4.0]))
+    np.testing.assert_array_equal(position, [3.0, 4.0])
+    np.testing.assert_array_equal(velocity, [0.0, 0.0])
+    with pytest.raises(MessageError, match="name: expected b"):
+        reader.read(JointState(name=["a"], position=[3.0]))
 
 
 def test_pose_round_trip_for_random_rotations() -> None:
