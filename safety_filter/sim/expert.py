@@ -28,6 +28,7 @@ CARRY_RADIUS = 0.030
 CLEARANCE = 0.12  # m above the goal while away from it
 CLOSE_TOLERANCE = (0.015, 0.012)  # m, across and along z: inside, the gripper closes
 KEEP_CLOSING = (0.030, 0.025)  # m: and goes on closing inside these (hysteresis by the opening)
+RELEASE_TOLERANCE = (0.030, 0.015)  # m, the same for letting go at the drop point
 OPEN_RATE = 0.16  # m/s, of the gripper's opening in the kinematic model
 TOOL_DOWN = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
 RETREAT_HEIGHT = 0.22
@@ -82,10 +83,9 @@ def action(state: TaskState) -> tuple[Array, float]:
     """Tool twist (6,) in base and commanded opening (m) for a state."""
     if state.held:
         goal = state.drop_point()
-        # The object in hand may sit off the tool's centre: aim the object, not the tool.
-        goal[:2] -= np.clip(state.target[:2] - state.tool[:2], -0.02, 0.02)
         error = float(np.linalg.norm(goal[:2] - state.tool[:2]))
-        release = error < 0.015 and abs(state.tool[2] - goal[2]) < 0.012
+        across, along = RELEASE_TOLERANCE
+        release = error < across and state.tool[2] - goal[2] < along
         velocity = _cone(state.tool, goal, error, CARRY_RADIUS)
         return _twist(velocity, state.rotation), MAX_OPENING if release else 0.0
     if state.placed:
