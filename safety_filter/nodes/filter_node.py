@@ -1,8 +1,9 @@
 """The safety filter as a node.
 
-The control loop is a thread of its own with absolute deadlines; it decides and publishes. The
-executor only receives: each callback puts the newest message into a slot. Outputs never fall
-silent and are never NaN: whoever stops, explicit zeros go out at full rate.
+The control loop is a thread of its own with absolute deadlines: it takes the newest message of
+each input, decides, and publishes. The executor serves services, parameters and timers only, so
+nothing competes with the loop while messages pour in. Outputs never fall silent and are never
+NaN: whoever stops, explicit zeros go out at full rate.
 
 Neither torch nor a simulator loads in this process.
 """
@@ -14,8 +15,9 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,6 +43,7 @@ from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.markers import Markers
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
 
@@ -102,18 +105,20 @@ class FilterNode(ManagedNode):
         )
         self._heartbeat = -math.inf
         self._monitor_fault = ""
-        self.create_subscription(UInt64, "~/monitor_heartbeat", self._on_heartbeat, NEWEST)
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
-        self.create_subscription(PointCloud2, "~/obstacles", self._on_obstacles, NEWEST)
         self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+        self._polled: list[tuple[Polled[Any], Callable[[Any], None]]] = [
+            (Polled(self, JointState, "joint_states", NEWEST), self._on_joints),
+            (Polled(self, PointCloud2, "~/obstacles", NEWEST), self._on_obstacles),
+            (Polled(self, UInt64, "~/monitor_heartbeat", NEWEST), self._on_heartbeat),
+        ]
         if self.params.command == "twist":
-            self.create_subscription(TwistStamped, "~/twist_in", self._on_twist, NEWEST)
+            polled = Polled(self, TwistStamped, "~/twist_in", NEWEST)
+            self._polled.append((polled, self._on_twist))
         else:
-            self.create_subscription(
-                Float64MultiArray, "~/joint_command_in", self._on_joint_command, NEWEST
-            )
+            commands = Polled(self, Float64MultiArray, "~/joint_command_in", NEWEST)
+            self._polled.append((commands, self._on_joint_command))
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
@@ -174,12 +179,10 @@ class FilterNode(ManagedNode):
             with self._lock:
                 self._filter.update_params(changes)
 
-    # -- inputs (executor) --------------------------------------------------------------------
+    # -- inputs (taken at the start of each tick) -------------------------------------------------
 
     def _on_joints(self, msg: JointState) -> None:
         now = time.monotonic()
-        if not self.active:
-            return
         self._meters["joint_states"].tick(now)
         opening = None
         try:
@@ -260,6 +263,9 @@ class FilterNode(ManagedNode):
     # -- the control loop ---------------------------------------------------------------------
 
     def _tick(self, late: float) -> None:
+        for polled, handle in self._polled:
+            for msg in polled.drain():
+                handle(msg)
         self._watch_monitor()
         obstacles = self._obstacles
         command = self._standstill() if self._monitor_fault else self._command

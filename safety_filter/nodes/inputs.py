@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from safety_filter.nodes import conversion
 from safety_filter.nodes.conversion import Array
+from safety_filter.nodes.polling import Polled
+from safety_filter.nodes.qos import NEWEST
 
 
 class Source:
@@ -49,8 +53,35 @@ def first_fault(sources: Iterable[Source], now: float) -> str | None:
     return next((f for s in sources if (f := s.fault(now)) is not None), None)
 
 
+class JointInput:
+    """`joint_states` of a node, taken when needed; `source` tells what is wrong with it."""
+
+    def __init__(self, node: Node, age: float) -> None:
+        self.source = Source("joint_states", age)
+        self._polled = Polled(node, JointState, "joint_states", NEWEST, depth=256)
+        self._history: JointHistory | None = None
+
+    def configure(self, arm: Sequence[str], fingers: Sequence[str]) -> None:
+        """Name the joints to read."""
+        self._history = JointHistory(arm, fingers)
+
+    def update(self) -> JointHistory | None:
+        """Take what came since the last call; the history, None before `configure`."""
+        history = self._history
+        if history is None:
+            return None
+        for msg in self._polled.drain():
+            try:
+                history.add(msg)
+            except conversion.MessageError as error:
+                self.source.reject(error)
+            else:
+                self.source.accept(time.monotonic())
+        return history
+
+
 class JointHistory:
-    """Recent joint states, looked up at a stamp (thread-safe)."""
+    """Recent joint states, looked up at a stamp."""
 
     def __init__(self, arm: Sequence[str], fingers: Sequence[str], length: int = 256) -> None:
         self._reader = conversion.JointReader((*arm, *fingers))

@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from sensor_msgs.msg import JointState, PointCloud2
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64MultiArray, UInt64
 from std_srvs.srv import Trigger
 
@@ -29,10 +29,11 @@ from safety_filter.core.params import ParamTable, param
 from safety_filter.core.wire import track_fault
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, ConfigureError, ManagedNode, run
-from safety_filter.nodes.inputs import JointHistory, Source
+from safety_filter.nodes.inputs import JointInput, Source
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import COMMAND, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
 
@@ -86,9 +87,8 @@ class MonitorNode(ManagedNode):
         p = self.params
         self._command: tuple[float, np.ndarray] | None = None
         self._obstacles: tuple[float, float, np.ndarray] | None = None
-        self._joints = Source("joint_states", p.joint_age)
+        self._joints = JointInput(self, p.joint_age)
         self._tracks = Source("obstacles", p.obstacles_age)
-        self._history: JointHistory | None = None
         self._gaps: deque[float] = deque(maxlen=100)
         self._fault, self._fault_since = "", math.inf  # since when the filter is at fault
         self._latched = ""
@@ -100,11 +100,8 @@ class MonitorNode(ManagedNode):
         self._check_time = Percentiles(1000)
         self._out = self.create_publisher(Float64MultiArray, "~/joint_velocity_out", COMMAND)
         self._heartbeat = self.create_publisher(UInt64, "~/heartbeat", NEWEST)
-        self.create_subscription(
-            Float64MultiArray, "~/joint_velocity_in", self._on_command, NEWEST
-        )
-        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
-        self.create_subscription(PointCloud2, "~/obstacles", self._on_obstacles, NEWEST)
+        self._commands = Polled(self, Float64MultiArray, "~/joint_velocity_in", NEWEST)
+        self._clouds = Polled(self, PointCloud2, "~/obstacles", NEWEST)
         self._stop_filter = self.create_client(Trigger, "~/filter_stop")
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._msg = Float64MultiArray()
@@ -129,7 +126,7 @@ class MonitorNode(ManagedNode):
             )
         except (ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error
-        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.finger_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
 
     def activate(self) -> None:
@@ -148,7 +145,7 @@ class MonitorNode(ManagedNode):
                 self._publish(self._zeros)
                 time.sleep(0.004)
 
-    # -- inputs (executor) --------------------------------------------------------------------
+    # -- inputs (taken at the start of each tick) -------------------------------------------------
 
     def _on_command(self, msg: Float64MultiArray) -> None:
         now = time.monotonic()
@@ -157,16 +154,6 @@ class MonitorNode(ManagedNode):
             self._gaps.append(now)
         self._in_rate.tick(now)
         self._command = (now, np.array(msg.data))
-
-    def _on_joints(self, msg: JointState) -> None:
-        if self._history is None:
-            return
-        try:
-            self._history.add(msg)
-        except conversion.MessageError as error:
-            self._joints.reject(error)
-        else:
-            self._joints.accept(time.monotonic())
 
     def _on_obstacles(self, msg: PointCloud2) -> None:
         try:
@@ -209,7 +196,7 @@ class MonitorNode(ManagedNode):
 
     def _input_fault(self, now: float) -> str:
         """Without inputs nothing can be vouched for; goes as the inputs come back."""
-        return self._joints.fault(now) or self._tracks.fault(now) or ""
+        return self._joints.source.fault(now) or self._tracks.fault(now) or ""
 
     def _tick(self, late: float) -> None:
         p = self.params
@@ -218,6 +205,11 @@ class MonitorNode(ManagedNode):
         if self._passing and frozen > p.latch_after:
             self._latch(f"monitor: was frozen for {frozen:.2f} s")
         self._ticks += 1
+        for command in self._commands.drain():
+            self._on_command(command)
+        for cloud in self._clouds.drain():
+            self._on_obstacles(cloud)
+        self._joints.update()
         if self._ticks % p.check_every == 0:
             self._check(now)
         fault = self._filter_fault(now)
@@ -254,7 +246,8 @@ class MonitorNode(ManagedNode):
         """Follow the newest command ahead with our own distances."""
         p = self.params
         command, obstacles = self._command, self._obstacles
-        joints = self._history.newest() if self._history is not None else None
+        history = self._joints.update()
+        joints = history.newest() if history is not None else None
         if command is None or obstacles is None or joints is None:
             return
         qd = command[1]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from safety_filter.core.params import ParamError, ParamTable, param
@@ -28,7 +28,7 @@ from safety_filter.nodes.extrinsics import (
     TfExtrinsics,
     TopicExtrinsics,
 )
-from safety_filter.nodes.inputs import JointHistory, Source, first_fault
+from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
@@ -86,9 +86,8 @@ class PerceptionNode(ManagedNode):
         p = self.params
         self._image, self._depth = Source("image", p.image_age), Source("depth", p.image_age)
         self._camera = Source("camera_info", 3600.0)
-        self._joints = Source("joint_states", p.image_age)
+        self._joints = JointInput(self, p.image_age)
         self._work = Source("perception", max(1.0, 2 * p.image_age))
-        self._history: JointHistory | None = None
         self._images, self._depths = ByStamp(), ByStamp()
         self._info: CameraInfo | None = None
         self._attention_msg: Image | None = None
@@ -106,7 +105,6 @@ class PerceptionNode(ManagedNode):
         self.create_subscription(Image, "image", self._on_image, NEWEST)
         self.create_subscription(Image, "depth", self._on_depth, NEWEST)
         self.create_subscription(CameraInfo, "camera_info", self._on_info, NEWEST)
-        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
         self.create_subscription(Image, "attention", self._on_attention, NEWEST)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, float] = {}
@@ -149,7 +147,7 @@ class PerceptionNode(ManagedNode):
             raise ConfigureError(str(error)) from error
         self._map = AttentionMap
         self._perception = Perception(tuning, detector, mask)
-        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.finger_joints)
 
     def activate(self) -> None:
         super().activate()
@@ -185,16 +183,6 @@ class PerceptionNode(ManagedNode):
     def _on_info(self, msg: CameraInfo) -> None:
         self._camera.accept(time.monotonic())
         self._info = msg
-
-    def _on_joints(self, msg: JointState) -> None:
-        if self._history is None:
-            return
-        try:
-            self._history.add(msg)
-        except conversion.MessageError as error:
-            self._joints.reject(error)
-        else:
-            self._joints.accept(time.monotonic())
 
     def _on_attention(self, msg: Image) -> None:
         self._attention_msg = msg
@@ -237,8 +225,9 @@ class PerceptionNode(ManagedNode):
                 f" got {rgb.shape[1]}x{rgb.shape[0]}"
             )
         transform = self._extrinsics.at(image)
-        assert self._history is not None
-        joints = self._history.at(stamp, self.params.joint_age)
+        history = self._joints.update()
+        assert history is not None
+        joints = history.at(stamp, self.params.joint_age)
         if joints is None:
             raise conversion.MessageError(
                 f"joint_states: none within {self.params.joint_age:g} s of the image"
@@ -313,7 +302,8 @@ class PerceptionNode(ManagedNode):
             "rate_obstacles_hz": self._rate.rate(now),
             **self._figures,
         }
-        sources = (self._image, self._depth, self._camera, self._joints, self._work)
+        self._joints.update()
+        sources = (self._image, self._depth, self._camera, self._joints.source, self._work)
         fault = first_fault(sources, now)
         if fault is not None:
             self.publish_state(ERROR, fault, values)

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from safety_filter.nodes import conversion
 from safety_filter.nodes.base import OK, WARN, ManagedNode, run
 from safety_filter.nodes.meters import RateMeter
 from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.sim.scene import SUITES, generate
 from safety_filter.sim.world import DT, World
@@ -92,13 +94,16 @@ class SimNode(ManagedNode):
         self._episode = self.create_publisher(String, "~/episode", LATCHED)
         self._instruction = self.create_publisher(String, "~/instruction", LATCHED)
         self.create_subscription(String, "~/command", self._on_command, 10)
-        self.create_subscription(TwistStamped, "~/twist_in", self._on_twist, NEWEST)
-        self.create_subscription(
-            Float64MultiArray, "~/joint_velocity_in", self._on_joint_velocity, NEWEST
-        )
-        self.create_subscription(Float64, "~/gripper_in", self._on_gripper, NEWEST)
+        self._polled: list[tuple[Polled[Any], Callable[[Any], None]]] = [
+            (Polled(self, TwistStamped, "~/twist_in", NEWEST), self._on_twist),
+            (
+                Polled(self, Float64MultiArray, "~/joint_velocity_in", NEWEST),
+                self._on_joint_velocity,
+            ),
+            (Polled(self, Float64, "~/gripper_in", NEWEST), self._on_gripper),
+        ]
 
-    # -- inputs (executor) --------------------------------------------------------------------
+    # -- inputs -------------------------------------------------------------------------------
 
     def _on_command(self, msg: String) -> None:
         try:
@@ -163,6 +168,9 @@ class SimNode(ManagedNode):
         lost, tick = 0.0, 0
         while not self._end.is_set():
             self._serve(world)
+            for polled, handle in self._polled:
+                for msg in polled.drain():
+                    handle(msg)
             if self._running:
                 self._command(world)
                 world.step()

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from geometry_msgs.msg import TwistStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
 from safety_filter.core.params import ParamTable, param
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
-from safety_filter.nodes.inputs import JointHistory, Source, first_fault
+from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
@@ -65,8 +65,7 @@ class VlaNode(ManagedNode):
         self._set = ParameterSet(self, TABLE)
         p = self.params
         self._image, self._wrist = Source("image", p.image_age), Source("wrist_image", p.image_age)
-        self._joints = Source("joint_states", p.joint_age)
-        self._history: JointHistory | None = None
+        self._joints = JointInput(self, p.joint_age)
         self._instruction = ""
         self._fault = ""  # what the policy's last picture was not good for
         self._notice = ""
@@ -82,7 +81,6 @@ class VlaNode(ManagedNode):
         self._attention = self.create_publisher(Image, "~/attention", NEWEST)
         self.create_subscription(Image, "image", self._on_image, NEWEST)
         self.create_subscription(Image, "wrist_image", self._on_wrist, NEWEST)
-        self.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
@@ -121,7 +119,7 @@ class VlaNode(ManagedNode):
             raise ConfigureError(str(error)) from error
         self._policy_error = PolicyError
         self._player = ChunkPlayer(p.blend)
-        self._history = JointHistory(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.finger_joints)
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -156,16 +154,6 @@ class VlaNode(ManagedNode):
         self._wrist.accept(time.monotonic())
         self._wrist_image = msg
 
-    def _on_joints(self, msg: JointState) -> None:
-        if self._history is None:
-            return
-        try:
-            self._history.add(msg)
-        except conversion.MessageError as error:
-            self._joints.reject(error)
-        else:
-            self._joints.accept(time.monotonic())
-
     def _on_instruction(self, msg: String) -> None:
         if msg.data.strip() != self._instruction:
             self._instruction = msg.data.strip()
@@ -194,7 +182,8 @@ class VlaNode(ManagedNode):
         """Run the policy on one picture; a fault leaves the player to run out."""
         instruction, wrist = self._instruction, self._wrist_image
         stamp = conversion.seconds(msg.header.stamp)
-        assert self._history is not None
+        history = self._joints.update()
+        assert history is not None
         try:
             scene = conversion.rgb(msg)
             self._image.accept(time.monotonic())
@@ -210,7 +199,7 @@ class VlaNode(ManagedNode):
                 raise conversion.MessageError(
                     f"wrist_image: expected within {limit:g} s of the scene's, got {skew:.2f} s"
                 )
-            joints = self._history.at(stamp, self.params.joint_age)
+            joints = history.at(stamp, self.params.joint_age)
             if joints is None:
                 raise conversion.MessageError("joint_states: none at the time of the image")
             q, opening = joints
@@ -242,10 +231,12 @@ class VlaNode(ManagedNode):
         for source, limit in (
             (self._image, self.params.image_age),
             (self._wrist, self.params.image_age),
-            (self._joints, self.params.joint_age),
+            (self._joints.source, self.params.joint_age),
         ):
             source.limit = limit
-        fault = first_fault((self._image, self._wrist, self._joints), time.monotonic())
+        self._joints.update()
+        sources = (self._image, self._wrist, self._joints.source)
+        fault = first_fault(sources, time.monotonic())
         if fault is not None:
             return ERROR, fault
         if not self._instruction:
