@@ -132,7 +132,7 @@ def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
 def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
              labels: Labels, robot: Mask, flat: Sequence[bool], table_z: float, grow_px: int,
              mads: float, floor: float, min_pixels: int, step: float,
-             support_height: float) -> tuple[list[Blob], NDArray[np.int16]]:
+             support_height: float, sure_score: float) -> tuple[list[Blob], NDArray[np.int16]]:
     """Return a blob for each usable detection, and the owner (H, W) of each pixel, -1 for none.
 
     `above`: pixels above the table that are not the robot; `valid`: pixels with depth that are not
@@ -159,6 +159,7 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
             joined = np.unique(labels[core]) if core.any() else np.zeros(0, np.int32)
             take &= np.isin(labels, joined[joined >= 0])
             owner[take] = i
+    _give_back_parts(detections, owner, labels, flat, sure_score)
     blobs = []
     for i, detection in enumerate(detections):
         pixels = (owner == i) & (valid if flat[i] else above)
@@ -180,6 +181,26 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
                               hidden_edges(depth, rows, cols, robot, step), ground,
                               flat[i]))
     return blobs, owner
+
+
+def _give_back_parts(detections: Sequence[Detection], owner: NDArray[np.int16], labels: Labels,
+                     flat: Sequence[bool], sure_score: float) -> None:
+    """Free the pixels of unsure detections that cover only a part of an unbroken surface.
+
+    Detectors see known things in pieces of unknown ones; the whole is then one obstacle.
+    """
+    for i, detection in enumerate(detections):
+        if flat[i] or detection.score >= sure_score:
+            continue
+        own = labels[owner == i]
+        own = own[own >= 0]
+        if not own.size:
+            continue
+        main = int(np.bincount(own).argmax())
+        surface = labels == main
+        free = np.count_nonzero(surface & (owner < 0))
+        if np.count_nonzero(own == main) < 0.7 * (np.count_nonzero(own == main) + free):
+            owner[(owner == i) & surface] = -1
 
 
 def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], depth: F32,

@@ -12,7 +12,9 @@ class PerceptionParams:
     """Everything `Perception` may be told; lengths in m, times in s, frames are `base`."""
 
     # detector
-    score_min: float = param(0.35, '-', 0.01, 0.99, 'lowest score of a detection', True)
+    score_min: float = param(0.5, '-', 0.01, 0.99, 'lowest score of a detection', True)
+    sure_score: float = param(
+        0.75, '-', 0.01, 1.0, 'a lower score does not split a part off a larger surface')
     mask_grow_px: int = param(3, 'px', 0, 12, 'how far depth may extend a mask beyond its edge')
     # scene
     table_z: float = param(0.0, 'm', -2.0, 2.0, 'height of the table plane in `base`')

@@ -245,7 +245,7 @@ class Perception:
         blobs, owner = bl.detected(
             detections, depth, points, above, valid, labels, robot, flat, p.table_z,
             p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step,
-            p.support_height)
+            p.support_height, p.sure_score)
         # A score of zero marks memory: it owns pixels, but is no sighting.
         things = [b for b in blobs if b.score > 0.0]
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)

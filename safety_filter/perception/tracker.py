@@ -47,8 +47,8 @@ class Track:
 
     @property
     def class_id(self) -> int:
-        """The class most seen; UNKNOWN_CLASS only while nothing better was."""
-        return max(self.votes, key=lambda c: (c != UNKNOWN_CLASS, self.votes[c]))
+        """The class most seen; a known one counts double, for detectors miss things."""
+        return max(self.votes, key=lambda c: (1 + (c != UNKNOWN_CLASS)) * self.votes[c])
 
     @property
     def position(self) -> F64:
@@ -151,7 +151,7 @@ class Tracker:
             return _NEVER
         known = UNKNOWN_CLASS not in (track.class_id, blob.class_id)
         if track.class_id != blob.class_id:
-            cost += 6.0 if known else 2.0
+            cost += 14.0 if known else 2.0
         ratio = np.log(np.maximum(seen.half, 0.005) / np.maximum(track.half, 0.005))
         full = seen.sides & track.clean
         return cost + 4.0 * float(np.sum(ratio[full] ** 2)) + (0.0 if track.confirmed else 1.0)

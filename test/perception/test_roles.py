@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+
+from safety_filter.core.wire import Role
+from safety_filter.perception.kalman import State
+from safety_filter.perception.params import TABLE
+from safety_filter.perception.roles import Grip, HoldDetector, role_of
+from safety_filter.perception.shape import BOX
+from safety_filter.perception.tracker import Track
+
+DT = 1 / 15
+PLATE = 8
+SUPPORTS = frozenset({PLATE})
+
+
+def track(at, id_: int = 1, class_id: int = 0, half: float = 0.022) -> Track:
+    box = np.full(3, half)
+    return Track(id_, State.at(np.asarray(at, float), np.eye(3) * 1e-6, 0.1), box, box.copy(), 0.0,
+                 BOX, 0.0, 0.0, {class_id: 1.0}, 0.9, confirmed=True, blob=0)
+
+
+def tool_at(p) -> np.ndarray:
+    pose = np.diag([1.0, -1.0, -1.0, 1.0])  # pointing down
+    pose[:3, 3] = p
+    return pose
+
+
+class Hand:
+    def __init__(self) -> None:
+        self.detector = HoldDetector(TABLE.validate({}), SUPPORTS)
+        self.time = 0.0
+
+    def step(self, at, opening: float, *tracks: Track) -> int | None:
+        self.time += DT
+        return self.detector.update(Grip(self.time, opening, tool_at(at)), tracks)
+
+    def grasp(self, cube: Track) -> None:
+        for opening in (0.08, 0.06, 0.045, 0.044, 0.044, 0.044):
+            self.step(cube.position, opening, cube)
+
+
+def test_fingers_closed_round_an_object_hold_it():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    assert hand.step([0.5, 0, 0.022], 0.08, cube) is None
+    hand.grasp(cube)
+    assert hand.detector.held == 1
+    assert cube.attached
+
+
+def test_open_or_closing_fingers_hold_nothing():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    for opening in (0.08, 0.08, 0.08, 0.075, 0.06, 0.045):
+        assert hand.step([0.5, 0, 0.022], opening, cube) is None
+
+
+def test_empty_fingers_hold_nothing():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    for _ in range(6):
+        assert hand.step([0.5, 0, 0.022], 0.001, cube) is None
+
+
+def test_an_object_beside_the_hand_is_not_held():
+    hand, cube = Hand(), track([0.5, 0.09, 0.022])
+    for _ in range(6):
+        assert hand.step([0.5, 0, 0.022], 0.044, cube) is None
+
+
+def test_a_plate_is_never_held():
+    hand = Hand()
+    for _ in range(6):
+        assert hand.step([0.5, 0, 0.01], 0.044, track([0.5, 0, 0.006], 1, PLATE)) is None
+
+
+def test_what_moves_with_the_tool_stays_held_hidden_or_not():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    hand.grasp(cube)
+    for i in range(20):
+        z = 0.022 + 0.01 * i
+        cube.state.x[2] = z
+        cube.blob = -1 if i > 10 else 0
+        assert hand.step([0.5, 0, z], 0.044, cube) == 1
+
+
+def test_what_stays_behind_is_not_held():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    hand.grasp(cube)
+    held = [hand.step([0.5, 0, 0.022 + 0.01 * i], 0.044, cube) for i in range(10)]
+    assert held[-1] is None
+    assert not cube.attached
+
+
+def test_opening_lets_go_and_the_released_object_is_a_target_until_the_hand_is_clear():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    hand.grasp(cube)
+    assert hand.step([0.5, 0, 0.022], 0.079, cube) is None
+    assert hand.detector.released is not None
+    assert role_of(cube, SUPPORTS, None, None, 1) == Role.TARGET
+    hand.step([0.5, 0, 0.20], 0.08, cube)
+    assert hand.detector.released is None
+
+
+def test_roles_default_to_obstacle():
+    cube, plate = track([0.5, 0, 0.02]), track([0.5, 0, 0.006], 2, PLATE)
+    assert role_of(cube, SUPPORTS, None, None, None) == Role.OBSTACLE
+    assert role_of(cube, SUPPORTS, 1, None, None) == Role.TARGET
+    assert role_of(cube, SUPPORTS, 1, 1, None) == Role.HELD
+    assert role_of(plate, SUPPORTS, 2, None, None) == Role.SUPPORT
