@@ -46,11 +46,11 @@ def slab_spheres(a: float, b: float) -> tuple[float, float]:
     With spheres at -d, 0, d, the surface point at x along the axis is at distance^2
     (x - d_k)^2 + b^2 (1 - x^2 / a^2) from the nearest; d is chosen to make the largest one least.
     """
-    x = np.linspace(0.0, a, 41)
+    x = np.linspace(0.0, a, 201)
     height = b * b * (1.0 - (x / a) ** 2)
     best = (0.0, max(a, b))
     for d in np.linspace(0.0, a, 41):
         worst = float(np.sqrt(np.max(np.minimum((x - d) ** 2, x ** 2) + height)))
         if worst < best[1]:
             best = (float(d), worst)
-    return best[0], best[1] * 1.005  # the grid's coarseness
+    return best[0], best[1] + a / 400.0  # half the grid's step

@@ -162,11 +162,12 @@ def _group_bounds(bodies: Bodies, index: int) -> None:
 
 @nb.njit(cache=True, error_model='numpy')
 def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: float, nz: float,
-         h: float, drift: float, bend: float, p: Record, kind: int, sphere: int, other: int,
-         level: int) -> None:
+         h: float, drift: float, bend: float, comfort: float, p: Record, kind: int, sphere: int,
+         other: int, level: int) -> None:
     """Append n'J q' >= drift - alpha(h) + bend unless every q' in the box meets it.
 
-    `drift` is how fast the other side may come closer (m/s), `bend` the sampled-data term (m/s).
+    `drift` is how fast the other side may come closer (m/s), `bend` the sampled-data term (m/s),
+    `comfort` the extra clearance (m), none where contact is wanted.
     """
     count = rows.counts[COUNT]
     if count == len(rows.b):
@@ -174,7 +175,7 @@ def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: fl
         return
     share = p.comfort_share
     alpha = max(class_k(h, p.alpha0, p.brake_acceleration), -p.retreat_speed)
-    gentle = class_k(h - p.comfort_margin, share * p.alpha0, share * p.brake_acceleration)
+    gentle = class_k(h - comfort, share * p.alpha0, share * p.brake_acceleration)
     gentle = max(min(gentle, alpha), -p.retreat_speed)
     bound = drift + bend - gentle
     row = rows.a[count]
@@ -272,12 +273,13 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 drift = approach + v_spread + surge
                 h = (distance - fixed_margin - v_spread * tau
                      - p.sigma_position * spread(e.p_cov, nx, ny, nz))
+                comfort = p.comfort_margin
                 if is_target and kind == _HAND:
-                    h, drift = distance - p.target_hand_margin, approach
+                    h, drift, comfort = distance - p.target_hand_margin, approach, 0.0
                 elif e.role == _SUPPORT and kind == _FINGER and nz >= p.support_cosine:
-                    h, drift = distance - p.support_margin, approach
+                    h, drift, comfort = distance - p.support_margin, approach, 0.0
                 _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, drift,
-                     _bend(bodies, s, nx, ny, nz, p), p, OBSTACLE_ROW, s, o, level)
+                     _bend(bodies, s, nx, ny, nz, p), comfort, p, OBSTACLE_ROW, s, o, level)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -302,18 +304,18 @@ def plane_rows(rows: Rows, bodies: Bodies, planes: Array, p: Record, low: Array,
             for s in range(group.start, group.stop):
                 rows.counts[CANDIDATES] += 1
                 kind = bodies.spheres[s].kind
-                margin = p.plane_margin
+                margin, comfort = p.plane_margin, p.comfort_margin
                 if kind == _FINGER:
-                    margin = p.plane_finger_margin
+                    margin, comfort = p.plane_finger_margin, 0.0
                 elif kind == _HELD:
-                    margin = p.plane_held_margin
+                    margin, comfort = p.plane_held_margin, 0.0
                 h = (nx * bodies.points[s, 0] + ny * bodies.points[s, 1] + nz * bodies.points[s, 2]
                      - planes[k, 3] - bodies.spheres[s].radius - margin)
                 bend = p.sampled_data * bodies.curve[s] * p.period / 2.0
                 if h >= _clearance(bodies.speed[s] + bend, p):
                     continue
                 _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, 0.0,
-                     _bend(bodies, s, nx, ny, nz, p), p, PLANE_ROW, s, k, LEVEL_STATIC)
+                     _bend(bodies, s, nx, ny, nz, p), comfort, p, PLANE_ROW, s, k, LEVEL_STATIC)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -328,7 +330,7 @@ def workspace_rows(rows: Rows, box: Array, tool_position: Array, tool_jacobian: 
         h = sign * (tool_position[k] - box[side])
         rows.counts[CANDIDATES] += 1
         _add(rows, low, high, scratch, sign * (k == 0), sign * (k == 1), sign * (k == 2), h, 0.0,
-             bend, p, WORKSPACE_ROW, -1, side, LEVEL_STATIC)
+             bend, 0.0, p, WORKSPACE_ROW, -1, side, LEVEL_STATIC)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -371,5 +373,5 @@ def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, l
             for r in range(3):
                 scratch[c, r] = bodies.jacobian[i, c, r] - bodies.jacobian[j, c, r]
         bend = p.sampled_data * (max(inward, 0.0) + spread) * p.period / 2.0
-        _add(rows, low, high, scratch, nx, ny, nz, distance - reach, 0.0, bend, p, SELF_ROW, i, j,
-             LEVEL_MOVING)
+        _add(rows, low, high, scratch, nx, ny, nz, distance - reach, 0.0, bend, 0.0, p, SELF_ROW,
+             i, j, LEVEL_MOVING)

@@ -1,0 +1,256 @@
+"""What a user of the filter relies on: least change, limits, a way out, roles, held objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from core.rig import HOME, Bench, track
+from scipy.optimize import minimize
+
+from safety_filter.core.filter import SafetyFilter
+from safety_filter.core.filter_params import TABLE
+from safety_filter.core.held import slab_spheres
+from safety_filter.core.params import ParamError
+from safety_filter.core.qp import Problem
+from safety_filter.core.robot import Array, RobotModel
+from safety_filter.core.wire import Role, Tracks, empty_tracks
+
+DOWN = np.array([0.0, 0.0, -0.2, 0.0, 0.0, 0.0])
+
+
+def make(robot: RobotModel, q: Array = HOME, **values: Any) -> Bench:
+    return Bench(SafetyFilter(robot, TABLE.validate({'base_frames': ['base'], **values})), q)
+
+
+def tool(bench: Bench) -> Array:
+    return bench.safety._kinematics.tool(bench.q)[1]
+
+
+def run(bench: Bench, command: Array, tracks: Tracks, steps: int,
+        kind: str = 'twist') -> list[Any]:
+    return [bench.step(command, tracks, kind) for _ in range(steps)]
+
+
+def optimum(p: Problem, start: Array) -> Array:
+    """Return the optimum by sequential quadratic programming."""
+    n = len(start)
+    result = minimize(
+        lambda x: 0.5 * x @ p.hessian @ x + p.gradient @ x, start,
+        jac=lambda x: p.hessian @ x + p.gradient, method='SLSQP',
+        bounds=list(zip(p.lower[:n], p.upper[:n], strict=True)),
+        options={'ftol': 1e-15, 'maxiter': 300},
+        constraints={'type': 'ineq', 'fun': lambda x: p.rows @ x - p.lower[n:],
+                     'jac': lambda x: p.rows})
+    return np.asarray(result.x)
+
+
+def test_least_change_equals_that_of_a_general_optimiser(panda: RobotModel) -> None:
+    bench = make(panda)
+    wall = track(tool(bench) + (0.05, 0.02, -0.15), 0.05, v=(0, 0, 0.05), id=9)
+    compared = 0
+    for k in range(200):
+        decision = bench.step(DOWN + 0.1 * np.sin(0.1 * k), wall, 'twist')
+        if decision.state == 'FILTERED' and decision.rows and k % 20 == 0:
+            oracle = optimum(bench.safety._buffers.problem(), decision.qd)
+            assert np.allclose(decision.qd, oracle, atol=1e-6)
+            compared += 1
+    assert compared >= 5
+
+
+def test_both_solvers_drive_the_arm_the_same_way(panda: RobotModel) -> None:
+    ends = []
+    for name in ('daqp', 'osqp'):
+        bench = make(panda, qp_solver=name)
+        wall = track(tool(bench) + (0.0, 0.0, -0.15), 0.05, id=9)
+        decisions = run(bench, DOWN, wall, 150)
+        assert {d.state for d in decisions} <= {'PASS', 'FILTERED'}
+        ends.append(bench.q)
+    assert np.allclose(*ends, atol=1e-4)
+
+
+@pytest.mark.parametrize('direction', range(6))
+def test_moving_away_is_possible_from_contact(panda: RobotModel, direction: int) -> None:
+    bench = make(panda)
+    offset = np.zeros(3)
+    offset[direction % 3] = (0.045, -0.045)[direction // 3]
+    touching = track(tool(bench) + offset, 0.05, id=1)
+    away = np.concatenate([-4.0 * offset, np.zeros(3)])
+    decisions = run(bench, away, touching, 250)
+    assert decisions[0].min_distance < 0.001
+    assert decisions[-1].min_distance > 0.015
+    distances = [d.min_distance for d in decisions]
+    assert min(distances) >= distances[0] - 5e-4, 'no deeper'
+
+
+def test_from_between_two_obstacles_one_can_back_out(panda: RobotModel) -> None:
+    bench = make(panda)
+    centre = tool(bench)
+    squeeze = np.concatenate([track(centre + (0, side, 0), 0.1, id=i)
+                              for i, side in enumerate((-0.13, 0.13))])
+    up = np.array([0.0, 0.0, 0.15, 0.0, 0.0, 0.0])
+    decisions = run(bench, up, squeeze, 1500)
+    assert decisions[0].min_distance < 0.0
+    assert decisions[-1].min_distance > 0.0
+    assert tool(bench)[2] > centre[2] + 0.05
+
+
+def test_a_command_along_a_surface_slides(panda: RobotModel) -> None:
+    bench = make(panda)
+    start = tool(bench)
+    slab = track(start + (0.0, 0.0, -0.18), id=1)
+    slab['sx'], slab['sy'], slab['sz'] = 0.2, 0.6, 0.05
+    command = np.array([0.0, 0.1, -0.1, 0.0, 0.0, 0.0])
+    decisions = run(bench, command, slab, 500)
+    assert {d.state for d in decisions} <= {'PASS', 'FILTERED'}
+    moved = tool(bench) - start
+    assert moved[1] > 0.12, 'slides along'
+    assert decisions[-1].min_distance > 0.0
+
+
+@pytest.mark.parametrize('kind', ['joint_velocity', 'joint_position', 'twist'])
+@pytest.mark.parametrize('seed', range(3))
+def test_limits_hold_in_every_command(panda: RobotModel, kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bench = make(panda)
+    limits, last = panda.limits, np.zeros(7)
+    tracks = empty_tracks(4)
+    tracks['sx'] = tracks['sy'] = tracks['sz'] = 0.05
+    for k in range(400):
+        if k % 25 == 0:
+            value = rng.normal(size=6 if kind == 'twist' else 7) * 3
+            for name in ('x', 'y', 'z'):
+                tracks[name] = rng.uniform(-0.6, 0.6, 4)
+        if k % 100 == 99:
+            bench.safety.stop()
+        if k % 100 == 30:
+            bench.safety._stopped = False
+        decision = bench.step(None if k % 90 > 80 else value, tracks, kind)
+        assert np.all(np.abs(decision.qd) <= limits.velocity + 1e-9)
+        assert np.all(np.abs(decision.qd - last) <= limits.acceleration / 250 + 1e-9)
+        assert np.all(bench.q >= limits.lower) and np.all(bench.q <= limits.upper)
+        last = decision.qd
+
+
+def test_equal_inputs_give_equal_decisions(panda: RobotModel) -> None:
+    wall = track((0.5, 0.0, 0.3), 0.05, id=9)
+    first, second = (run(make(panda), DOWN, wall, 100) for _ in range(2))
+    assert all(np.array_equal(a.qd, b.qd) for a, b in zip(first, second, strict=True))
+
+
+def grasp_scene(bench: Bench, role: Role) -> tuple[Tracks, Array]:
+    """Return an object under the open gripper, and where it is."""
+    at = tool(bench) + (0.0, 0.0, -0.1)
+    tracks = track(at, 0.02, id=5, role=int(role))
+    tracks['sx'] = tracks['sy'] = 0.045
+    return tracks, at
+
+
+def test_fingers_reach_the_target_and_stay_off_an_obstacle(panda: RobotModel) -> None:
+    reached = {}
+    for role in (Role.TARGET, Role.OBSTACLE):
+        bench = make(panda)
+        tracks, at = grasp_scene(bench, role)
+        run(bench, np.array([0, 0, -0.1, 0, 0, 0.0]), tracks, 260)
+        reached[role] = tool(bench)[2] - at[2]
+    assert reached[Role.TARGET] < 0.01
+    assert reached[Role.OBSTACLE] > 0.03
+
+
+def test_exemption_ends_by_expiry_and_says_so(panda: RobotModel) -> None:
+    bench = make(panda, target_expiry=0.5)
+    tracks, at = grasp_scene(bench, Role.TARGET)
+    decisions = run(bench, np.zeros(6), tracks, 200)
+    assert not decisions[50].no_target and decisions[-1].no_target
+    run(bench, np.array([0, 0, -0.1, 0, 0, 0.0]), tracks, 300)
+    assert tool(bench)[2] - at[2] > 0.03
+
+
+def test_a_far_target_is_an_obstacle(panda: RobotModel) -> None:
+    bench = make(panda, target_max_distance=0.03)
+    tracks, at = grasp_scene(bench, Role.TARGET)
+    run(bench, np.array([0, 0, -0.1, 0, 0, 0.0]), tracks, 300)
+    assert tool(bench)[2] - at[2] > 0.03
+
+
+def test_a_small_object_on_the_table_can_be_reached(panda: RobotModel) -> None:
+    low = np.array([0.0, 0.35, 0.0, -2.2, 0.0, 2.55, 0.8])
+    bench = make(panda, low)
+    at = np.array([*tool(bench)[:2], 0.01])
+    cube = track(at, 0.01, id=5, role=int(Role.TARGET))
+    for _ in range(1500):
+        command = np.concatenate([np.clip(2 * (at - tool(bench)), -0.1, 0.1), np.zeros(3)])
+        bench.step(command, cube, 'twist')
+    assert np.linalg.norm(tool(bench) - at) < 0.004
+
+
+def test_what_is_held_is_kept_off_obstacles_and_not_off_supports(panda: RobotModel) -> None:
+    lowest = {}
+    for role in (Role.OBSTACLE, Role.SUPPORT):
+        bench = make(panda)
+        start = tool(bench)
+        below = track(start + (0.0, 0.0, -0.2), 0.03, id=1, role=int(role))
+        for _ in range(400):
+            held = track(tool(bench) + (0, 0, -0.03), 0.03, id=2, role=int(Role.HELD))
+            held['sz'] = 0.05
+            bench.step(np.array([0, 0, -0.1, 0, 0, 0.0]), np.concatenate([below, held]), 'twist')
+        lowest[role] = tool(bench)[2] - (start[2] - 0.2)
+    assert lowest[Role.OBSTACLE] > 0.03 + 0.08
+    assert lowest[Role.SUPPORT] < lowest[Role.OBSTACLE] - 0.03
+
+
+def test_what_was_held_is_let_go(panda: RobotModel) -> None:
+    bench = make(panda)
+    held = track(tool(bench), 0.03, role=int(Role.HELD))
+    bench.step(np.zeros(6), held, 'twist')
+    assert bench.safety._buffers.sphere_count == len(panda.spheres) + 3
+    bench.step(np.zeros(6), empty_tracks(), 'twist')
+    assert bench.safety._buffers.sphere_count == len(panda.spheres)
+
+
+@pytest.mark.parametrize('a, b', [(0.1, 0.1), (0.1, 0.02), (0.05, 0.049), (0.2, 0.01)])
+def test_three_spheres_hold_the_spheroid(a: float, b: float) -> None:
+    shift, radius = slab_spheres(a, b)
+    angle = np.linspace(0, np.pi, 500)
+    surface = np.stack([a * np.cos(angle), b * np.sin(angle)], 1)
+    centres = np.array([[-shift, 0], [0, 0], [shift, 0]])
+    gap = np.linalg.norm(surface[:, None] - centres, axis=2).min(1)
+    assert gap.max() <= radius and radius <= a * 1.01
+
+
+def test_no_target_exempts_nothing(panda: RobotModel) -> None:
+    bench = make(panda)
+    tracks, at = grasp_scene(bench, Role.OBSTACLE)
+    decisions = run(bench, np.array([0, 0, -0.1, 0, 0, 0.0]), tracks, 300)
+    assert all(d.no_target for d in decisions) and tool(bench)[2] - at[2] > 0.03
+
+
+def test_workspace_and_table_hold(panda: RobotModel) -> None:
+    bench = make(panda, workspace=[0.3, -0.2, 0.1, 0.6, 0.2, 0.8])
+    for command in ((0.3, 0, 0), (0, 0.3, 0), (0, 0, -0.3), (-0.3, 0, 0), (0, -0.3, 0)):
+        run(bench, np.array([*command, 0, 0, 0.0]), empty_tracks(), 300)
+        p = tool(bench)
+        assert np.all(p >= [0.3, -0.2, 0.1]) and np.all(p <= [0.6, 0.2, 0.8])
+
+
+def test_parameters_change_while_running_or_not_at_all(panda: RobotModel) -> None:
+    bench = make(panda)
+    bench.safety.update_params({'obstacle_margin': 0.02})
+    assert bench.safety._buffers.gain['obstacle_margin'][0] == 0.02
+    with pytest.raises(ParamError, match='alpha0 40'):
+        bench.safety.update_params({'alpha0': 40.0})
+    with pytest.raises(ParamError, match='fixed at start'):
+        bench.safety.update_params({'rate': 500.0})
+    assert bench.safety.params.alpha0 == 10.0 and bench.safety.params.obstacle_margin == 0.02
+
+
+def test_a_faster_slope_than_the_arm_can_brake_is_refused(panda: RobotModel) -> None:
+    with pytest.raises(ParamError, match=r'alpha0 30 1/s must be at most .* for this robot'):
+        SafetyFilter(panda, TABLE.validate({'alpha0': 30.0}))
+
+
+def test_warm_up_leaves_no_trace(panda: RobotModel) -> None:
+    bench = make(panda)
+    assert bench.safety.warm_up() > 0.0
+    assert bench.safety._clock is None and not bench.safety._buffers.last.any()
