@@ -284,6 +284,10 @@ class SafetyFilter:
         self._stopped = self._reset_asked = False
         return None
 
+    def continue_from(self, qd: Array) -> None:
+        """Take `qd` (n,) for the last answer, as when a recording is replayed from its middle."""
+        self._buffers.last[:] = qd
+
     # --- parameters and start -------------------------------------------------------------------
 
     def update_params(self, changes: Mapping[str, object]) -> None:

@@ -37,10 +37,12 @@ from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
+from safety_filter.flight.recorder import RESET, STOP
 from safety_filter.nodes import conversion, filter_state
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
+from safety_filter.nodes.flight import FlightParams, StopRecorder
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
-from safety_filter.nodes.markers import Markers
+from safety_filter.nodes.markers import of_decision
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
@@ -52,7 +54,7 @@ ZEROS_AT_END = 5
 
 
 @dataclass(frozen=True)
-class FilterNodeParams(RobotParams, LoopParams):
+class FilterNodeParams(RobotParams, LoopParams, FlightParams):
     """Parameters of filter_node beside those of the filter itself."""
 
     command: str = param(
@@ -145,6 +147,8 @@ class FilterNode(ManagedNode):
         except (RobotError, ParamError, ValueError) as error:
             raise ConfigureError(str(error)) from error
         self._fingers = robot.finger_joints
+        rate, say = self._tuning.value.rate, self.get_logger().info
+        self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
         self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
@@ -178,6 +182,7 @@ class FilterNode(ManagedNode):
         if self.active:
             with self._lock:
                 self._filter.update_params(changes)
+                self._recorder.flight.clear()  # a record has one set of parameters
 
     # -- inputs (taken at the start of each tick) -------------------------------------------------
 
@@ -240,6 +245,7 @@ class FilterNode(ManagedNode):
         if self.active:
             with self._lock:
                 self._filter.stop()
+                self._recorder.flight.event(STOP)
         answer.success = True
         answer.message = "stopped until ~/reset; a software stop, not an emergency stop"
         return answer
@@ -250,6 +256,7 @@ class FilterNode(ManagedNode):
             return answer
         with self._lock:
             self._filter.reset()
+            self._recorder.flight.event(RESET)
         before = self._loop.ticks
         deadline = time.monotonic() + 0.2
         while self._loop.ticks < before + 2 and time.monotonic() < deadline:
@@ -271,9 +278,11 @@ class FilterNode(ManagedNode):
         command = self._standstill() if self._monitor_fault else self._command
         start = time.perf_counter()
         with self._lock:
-            decision = self._filter.step(
-                time.monotonic(), self.now(), self._joints, command, obstacles
-            )
+            now_mono, now_ros = time.monotonic(), self.now()
+            decision = self._filter.step(now_mono, now_ros, self._joints, command, obstacles)
+            inputs = self._joints, command, obstacles
+            self._recorder.flight.add(now_mono, now_ros, *inputs, decision)
+        self._recorder.watch(decision, now_mono)
         self._step_time.add(time.perf_counter() - start)
         self._decision = decision
         self._publish(decision.qd, decision.twist, self.now())
@@ -295,9 +304,8 @@ class FilterNode(ManagedNode):
 
     def _standstill(self) -> Command:
         """What is filtered while nobody passes our output on: come to rest."""
-        return Command(
-            self.now(), time.monotonic(), "joint_velocity", np.zeros(self._robot.n)
-        )
+        zeros = np.zeros(self._robot.n)
+        return Command(self.now(), time.monotonic(), "joint_velocity", zeros)
 
     def _publish(self, qd: np.ndarray, twist: np.ndarray, now: float) -> None:
         """Both outputs; what is not finite goes out as zeros, whatever came before."""
@@ -329,6 +337,7 @@ class FilterNode(ManagedNode):
         if not self.active:
             return
         now = time.monotonic()
+        self._recorder.serve(self._filter.params, now)
         self._figures = {
             **self._loop.figures(),
             **{f"rate_{name}_hz": m.rate(now) for name, m in self._meters.items()},
@@ -370,16 +379,11 @@ class FilterNode(ManagedNode):
         joints, decision = self._joints, self._decision
         if decision is None or joints is None or self._markers.get_subscription_count() == 0:
             return
-        found = Markers(self.params.frame, self.get_clock().now().to_msg())
-        found.bodies(self._kinematics.spheres(joints.q), self._robot.spheres["radius"])
-        _, tool, jacobian = self._kinematics.tool(joints.q)
-        found.removed(tool, jacobian @ decision.nominal_qd, decision.twist)
-        if self._obstacles is not None:
-            found.tracks(self._obstacles.tracks)
-        if decision.nearest is not None:
-            text = f"{decision.nearest.body} {1e3 * decision.nearest.distance:.0f} mm"
-            found.line("nearest", decision.nearest.points, text)
-        self._markers.publish(found.array)
+        stamp = self.get_clock().now().to_msg()
+        obstacles = self._obstacles
+        frame = self.params.frame
+        found = of_decision(self._kinematics, joints, obstacles, decision, frame, stamp)
+        self._markers.publish(found)
 
 
 def main() -> int:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from safety_filter.core.inputs import JointSample, ObstacleSample
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.report import Decision
 from safety_filter.core.wire import Role, Tracks
 
 _ROLE_COLOURS = {
@@ -93,6 +96,29 @@ class Markers:
         difference = np.asarray(nominal[:3]) - np.asarray(twist[:3])
         if float(np.linalg.norm(difference)) > 1e-3:
             self.arrow("removed", tool, tool + SECONDS_SHOWN * difference, _REMOVED)
+
+
+def of_decision(
+    kinematics: Kinematics,
+    joints: JointSample,
+    obstacles: ObstacleSample | None,
+    decision: Decision,
+    frame: str,
+    stamp: Time,
+) -> MarkerArray:
+    """Everything about one decision; `frame` is the robot's base."""
+    found = Markers(frame, stamp)
+    found.bodies(
+        kinematics.spheres(joints.q, joints.opening), kinematics.robot.spheres["radius"]
+    )
+    _, tool, jacobian = kinematics.tool(joints.q)
+    found.removed(tool, jacobian @ decision.nominal_qd, decision.twist)
+    if obstacles is not None:
+        found.tracks(obstacles.tracks)
+    if decision.nearest is not None:
+        text = f"{decision.nearest.body} {1e3 * decision.nearest.distance:.0f} mm"
+        found.line("nearest", decision.nearest.points, text)
+    return found.array
 
 
 def _point(p: NDArray[Any]) -> Point:

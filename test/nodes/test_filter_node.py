@@ -21,6 +21,8 @@ from visualization_msgs.msg import MarkerArray
 
 from safety_filter import graph
 from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.flight.recorder import load
+from safety_filter.flight.replay import replay
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import NEWEST
 
@@ -296,3 +298,23 @@ def test_neither_torch_nor_a_simulator_loads_in_the_filters_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stop_leaves_a_flight_record_that_replays(tmp_path: Path) -> None:
+    folder = tmp_path / "flight"
+    with running(tmp_path / "log", SPEC.with_parameters(record_folder=str(folder))):
+        rig = Rig()
+        rig.wait_state(NODE, "PASS", START_SECONDS)
+        rig.tracks = _obstacle((0.45, 0.3, 0.45))
+        rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+        time.sleep(1.0)
+        rig.tracks = None
+        rig.wait_state(NODE, "STOPPED perception")
+        rig.wait(lambda: bool(list(folder.glob("*.flight.npz"))), 15.0, "a flight record")
+        rig.close()
+    record = load(next(folder.glob("*.flight.npz")))
+    assert record.header["why"].startswith("perception")
+    assert record.ticks[-1].now_mono - record.ticks[0].now_mono > 2.0
+    replayed = replay(record)
+    # Before the first tick of a record that begins in the middle there is nothing to go by
+    assert [i for i in replayed.different if i > 1] == []

@@ -1,0 +1,1 @@
+"""The flight recorder: the last seconds of inputs and decisions, saved, replayed, explained."""
