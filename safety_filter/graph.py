@@ -7,6 +7,7 @@ The one description from which both `launch/*.launch.py` and the runner for mach
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 PACKAGE = "safety_filter"
+SHARED_MEMORY = 160 * 2**20  # bytes free in /dev/shm for a segment in each process
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,19 @@ def command(spec: NodeSpec) -> list[str]:
 
 
 def environment_variables() -> dict[str, str]:
-    """What each process needs: the shared-memory profile for images, one thread a numeric pool."""
-    profile = str(share("config/fastdds_shm.xml"))
-    return {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,
-        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+    """What each process needs: the shared-memory profile for images, one thread a numeric pool.
+
+    Where shared memory is scarce (containers start with 64 MB) the middleware's own segment has
+    to do: it is enough for the pictures of the demo.
+    """
+    variables = {
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free >= SHARED_MEMORY:
+        profile = str(share("config/fastdds_shm.xml"))
+        variables["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
+        variables["FASTDDS_DEFAULT_PROFILES_FILE"] = profile
+    return variables

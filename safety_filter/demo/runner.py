@@ -25,7 +25,7 @@ from safety_filter.nodes import conversion
 # Method -> the simulator's command input: without the filter the policy's twist moves the arm
 # directly, through the simulator's own resolver; all nodes run in both cases
 METHODS = {"none": "twist", "filter": "joint_velocity"}
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0  # the first start compiles the filter
 RESET_SECONDS = 8.0
 SETTLE_SECONDS = 1.0  # after success, so that a late touch still counts
 
@@ -68,6 +68,7 @@ class Runner:
         code = 0
         with ProcessGroup(environment, self.options.out / "log") as processes:
             self._processes = processes
+            os.environ["ROS_LOG_DIR"] = processes.environment["ROS_LOG_DIR"]
             rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
             client = DemoClient(self._nodes, self._check)
             try:

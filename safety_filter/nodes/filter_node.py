@@ -322,6 +322,9 @@ class FilterNode(ManagedNode):
             return f"STOPPED monitor: {self._monitor_fault}"
         return filter_state.message(decision)
 
+    def _level(self, decision: Decision) -> bytes:
+        return ERROR if decision.state == "STOPPED" or self._monitor_fault else OK
+
     def _values(self, decision: Decision) -> dict[str, object]:
         return {
             **filter_state.values(decision),
@@ -356,7 +359,7 @@ class FilterNode(ManagedNode):
         if key == known and now - last < 1.0 / self.params.state_rate:
             return
         self._told = (key, now)
-        level = {"PASS": OK, "FILTERED": OK}.get(decision.state, ERROR)
+        level = self._level(decision)
         if level == OK and (self._loop.warning or decision.no_target):
             level = WARN
         self.publish_state(level, message, self._values(decision))
@@ -365,12 +368,14 @@ class FilterNode(ManagedNode):
         decision = self._decision
         if not self.active or decision is None:
             return
-        level = OK if decision.state != "STOPPED" else ERROR
         msg = DiagnosticArray()
         msg.header.stamp = self.get_clock().now().to_msg()
         msg.status = [
             conversion.status(
-                level, self.get_name(), self._message(decision), self._values(decision)
+                self._level(decision),
+                self.get_name(),
+                self._message(decision),
+                self._values(decision),
             )
         ]
         self._diagnostics.publish(msg)

@@ -94,6 +94,14 @@ def test_config_files_exist_and_name_only_declared_parameters() -> None:
         assert set(content) == {"/**"}
 
 
+def test_scarce_shared_memory_keeps_the_default_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = SimpleNamespace(free=64 * 2**20)
+    monkeypatch.setattr(graph.shutil, "disk_usage", lambda _: usage)
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in graph.environment_variables()
+    usage.free = 2**30
+    assert Path(graph.environment_variables()["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+
+
 def test_entry_points_exist_for_every_node() -> None:
     tree = ast.parse((ROOT / "setup.py").read_text())
     nodes = next(
