@@ -130,21 +130,24 @@ def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
 
 
 def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
-             labels: Labels, robot: Mask, flat: Sequence[bool], table_z: float, grow_px: int,
+             labels: Labels, robot: Mask, flat: Sequence[float], table_z: float, grow_px: int,
              mads: float, floor: float, min_pixels: int, step: float,
-             support_height: float, sure_score: float) -> tuple[list[Blob], NDArray[np.int16]]:
+             sure_score: float) -> tuple[list[Blob], NDArray[np.int16]]:
     """Return a blob for each usable detection, and the owner (H, W) of each pixel, -1 for none.
 
     `above`: pixels above the table that are not the robot; `valid`: pixels with depth that are not
-    the robot; `labels`: `surfaces` of `above`; `flat`: whether a detection lies on the table, so
-    that its pixels need not be above it; no such thing is higher than `support_height`, m. An
-    owner is the index of the detection.
+    the robot; `labels`: `surfaces` of `above`; `flat`: greatest height, m, of a detection that
+    is a support, so that its pixels need not be above the table; 0 for other things. An owner is
+    the index of the detection.
     """
     owner = np.full(depth.shape, -1, np.int16)
-    # Painted with the big first, so that what lies on a plate keeps its own pixels.
+    # Painted with the big first, so that what lies on a plate keeps its own pixels. What is too
+    # high for a support stands on it or before it, whatever its mask says: it stays unexplained.
     order = sorted(range(len(detections)), key=lambda i: -int(detections[i].mask.sum()))
+    height = points[..., 2] - table_z
     for i in order:
-        owner[detections[i].mask] = i
+        mask = detections[i].mask
+        owner[mask & (height < flat[i]) if flat[i] > 0 else mask] = i
     if grow_px:
         kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
         for i in order:
@@ -154,7 +157,7 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
             grown = cv2.dilate(core.astype(np.uint8), kernel) > 0
             take = grown & above & (owner != i)
             foreign = owner[take]
-            free = (foreign < 0) | np.asarray([flat[j] for j in foreign], bool)
+            free = (foreign < 0) | np.asarray([flat[j] > 0 for j in foreign], bool)
             take[take] = free
             joined = np.unique(labels[core]) if core.any() else np.zeros(0, np.int32)
             take &= np.isin(labels, joined[joined >= 0])
@@ -164,9 +167,7 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
     for i, detection in enumerate(detections):
         pixels = (owner == i) & (valid if flat[i] else above)
         ground = table_z
-        if flat[i]:
-            pixels &= points[..., 2] < table_z + support_height
-        else:
+        if not flat[i]:
             pixels = _largest(pixels, labels, depth, floor)
             ground = _ground(pixels, owner, flat, depth, points, table_z)
             if ground > table_z:
@@ -179,12 +180,12 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
         if rows.size >= min_pixels:
             blobs.append(Blob(rows, cols, points[rows, cols], detection.class_id, detection.score,
                               hidden_edges(depth, rows, cols, robot, step), ground,
-                              flat[i]))
+                              flat[i] > 0))
     return blobs, owner
 
 
 def _give_back_parts(detections: Sequence[Detection], owner: NDArray[np.int16], labels: Labels,
-                     flat: Sequence[bool], sure_score: float) -> None:
+                     flat: Sequence[float], sure_score: float) -> None:
     """Free the pixels of unsure detections that cover only a part of an unbroken surface.
 
     Detectors see known things in pieces of unknown ones; the whole is then one obstacle.
@@ -203,7 +204,7 @@ def _give_back_parts(detections: Sequence[Detection], owner: NDArray[np.int16], 
             owner[(owner == i) & surface] = -1
 
 
-def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], depth: F32,
+def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[float], depth: F32,
             points: F32, table_z: float) -> float:
     """Height of what a thing stands on: the table, or a support that touches its foot."""
     rows, cols = np.nonzero(pixels)
@@ -217,7 +218,7 @@ def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[bool], depth:
     near = depth[r0:r1, c0:c1]
     edge = cv2.dilate(np.where(window > 0, near, 0).astype(np.float32), np.ones((7, 7), np.uint8))
     who = owner[r0:r1, c0:c1][ring]
-    on = np.asarray([*flat, False], bool)[who]  # who == -1 takes the last entry
+    on = np.asarray([*flat, 0.0])[who] > 0  # who == -1 takes the last entry
     on &= np.abs(near[ring] - edge[ring]) < 0.02  # else it is far behind, or in front
     if not on.size or on.mean() < 0.3:
         return table_z

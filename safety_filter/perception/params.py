@@ -47,7 +47,8 @@ class PerceptionParams:
         'classes that things rest on or are placed into')
     open_classes: tuple[str, ...] = param(
         ('tray', 'bin'), '-', None, None, 'support classes with walls round an open middle')
-    support_height: float = param(0.10, 'm', 0.005, 0.5, 'no support class is higher than this')
+    flat_height: float = param(0.03, 'm', 0.002, 0.5, 'support classes are no higher than this')
+    open_height: float = param(0.10, 'm', 0.002, 0.5, 'and those with walls no higher than this')
     wall_thickness: float = param(0.008, 'm', 0.001, 0.05, 'thickness of the walls of those')
     wall_piece: float = param(0.09, 'm', 0.02, 1.0, 'walls are cut into pieces no longer')
     # tracker

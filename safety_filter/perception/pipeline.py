@@ -241,11 +241,12 @@ class Perception:
             valid &= (points[..., axis] > low[axis]) & (points[..., axis] < high[axis])
         above = valid & (points[..., 2] > p.table_z + p.min_height)
         labels = bl.surfaces(depth, above, p.depth_step)
-        flat = [d.class_id in self.supports for d in detections]
+        flat = [(p.open_height if d.class_id in self.open_supports else p.flat_height)
+                if d.class_id in self.supports else 0.0 for d in detections]
         blobs, owner = bl.detected(
             detections, depth, points, above, valid, labels, robot, flat, p.table_z,
             p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step,
-            p.support_height, p.sure_score)
+            p.sure_score)
         # A score of zero marks memory: it owns pixels, but is no sighting.
         things = [b for b in blobs if b.score > 0.0]
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)

@@ -20,8 +20,8 @@ def above(cell, depth):
 def found(cell, depth, detections, supports=()):
     labels = bl.surfaces(depth, above(cell, depth), STEP)
     return bl.detected(detections, depth, cell.points(depth), above(cell, depth), depth > 0, labels,
-                       NO_ROBOT, [d.class_id in supports for d in detections], 0.0, 3, 4.0, 0.06,
-                       8, STEP, 0.1, 0.75)
+                       NO_ROBOT, [0.03 * (d.class_id in supports) for d in detections], 0.0, 3, 4.0,
+                       0.06, 8, STEP, 0.75)
 
 
 def unknown(cell, depth, owner, robot=NO_ROBOT):
@@ -138,6 +138,17 @@ def test_a_thing_in_front_of_a_plate_does_not_stand_on_it(cell, shapes):
     depth, masks = cell.picture()
     blobs, _ = found(cell, depth, cell.detections(masks), supports={8})
     assert next(b for b in blobs if b.class_id == 0).ground == 0.0
+
+
+def test_a_thing_whose_mask_is_taken_for_a_plates_stays_an_obstacle(cell, shapes):
+    cell.put("plate", shapes["plate"], (0.45, 0.0, 0.006), class_id=8)
+    cell.put("carton", shapes["carton"], (0.6, 0.0, 0.17))
+    depth, masks = cell.picture()
+    greedy = Detection(masks["plate"] | masks["carton"], np.zeros(4, np.float32), 8, 0.9)
+    blobs, owner = found(cell, depth, [greedy], supports={8})
+    (cluster,) = unknown(cell, depth, owner)
+    assert len(cluster.rows) > 0.9 * masks["carton"].sum()
+    assert np.ptp(blobs[0].points[:, 0]) < 0.18
 
 
 def test_hidden_edges_face_what_is_nearer(cell, shapes):

@@ -1,0 +1,241 @@
+"""The pipeline on the analytic cell: no simulator, no network, masks given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from safety_filter.core.wire import Role, track_fault
+from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.perception.detector import Detection
+from safety_filter.perception.params import TABLE
+from safety_filter.perception.pipeline import WALL_ID, Perception
+from safety_filter.perception.targets import AttentionMap
+
+NAMES = ["cube", "block", "can", "ball", "brick", "bottle", "carton", "duck", "plate", "tray",
+         "bin", "zone"]
+DT = 1 / 15
+RGB = np.zeros((256, 256, 3), np.uint8)
+Q = np.zeros(7)
+
+
+@dataclass
+class GivenMasks:
+    """A detector that returns what it is told."""
+
+    names: list[str] = field(default_factory=lambda: NAMES)
+    found: list[Detection] = field(default_factory=list)
+
+    def detect(self, rgb, score_min):
+        return self.found
+
+
+@dataclass
+class View:
+    mask: np.ndarray
+    t_base_tool: np.ndarray
+
+
+class NoRobot:
+    """A robot that is out of view, with its tool where it is put."""
+
+    tool = np.eye(4)
+
+    def view(self, depth, q, opening, k, t_base_cam):
+        return View(np.zeros(depth.shape, bool), self.tool.copy())
+
+
+class Bench:
+    """A perception that looks at a cell."""
+
+    def __init__(self, cell, **changes: object) -> None:
+        self.cell, self.robot, self.time = cell, NoRobot(), 0.0
+        self.perception = Perception(TABLE.validate(changes), GivenMasks(), self.robot)
+
+    def look(self, opening: float = 0.08, blind: bool = False, attention=None):
+        self.time += DT
+        depth, masks = self.cell.picture()
+        self.perception.detector.found = [] if blind else self.cell.detections(masks)
+        return self.perception.update(self.time, RGB, depth, self.cell.k, self.cell.pose, Q,
+                                      opening, attention)
+
+
+@pytest.fixture
+def bench(cell) -> Bench:
+    return Bench(cell)
+
+
+def only(result, class_id: int):
+    (track,) = result.tracks[result.tracks["class_id"] == class_id]
+    return track
+
+
+def centre(track) -> np.ndarray:
+    return np.array([track["x"], track["y"], track["z"]])
+
+
+def test_an_empty_table_gives_an_empty_cloud(bench):
+    result = bench.look()
+    assert len(result.tracks) == 0
+    assert result.selection.target is None
+
+
+def test_every_track_is_valid_on_the_wire(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, 0)
+    cell.put("carton", shapes["carton"], (0.45, -0.15, 0.08), 0.1)
+    for _ in range(5):
+        result = bench.look()
+    assert len(result.tracks) == 2
+    assert track_fault(result.tracks) is None
+    assert set(result.tracks["role"]) == {Role.OBSTACLE}
+
+
+def test_a_moving_object_gets_its_place_and_velocity(bench, cell, shapes):
+    v = np.array([0.05, 0.20, 0.0])
+    for _ in range(20):
+        at = np.array([0.45, -0.15, 0.15]) + v * bench.time
+        cell.put("ball", shapes["ball"], at + v * DT, 0.0, 3)
+        result = bench.look()
+    track = only(result, 3)
+    truth = np.array([0.45, -0.15, 0.15]) + v * bench.time
+    assert np.linalg.norm(centre(track) - truth) < 0.004
+    assert np.linalg.norm([track["vx"] - v[0], track["vy"] - v[1], track["vz"]]) < 0.02
+
+
+def test_an_unknown_object_is_an_obstacle_by_the_third_picture(bench, cell, shapes):
+    bench.look()
+    cell.put("thing", shapes["carton"], (0.5, 0.0, 0.080))
+    for _ in range(3):
+        result = bench.look()
+    track = only(result, UNKNOWN_CLASS)
+    assert track["role"] == Role.OBSTACLE
+    assert np.linalg.norm(centre(track) - [0.5, 0.0, 0.08]) < 0.01
+    assert min(track["sx"], track["sy"]) > 0.038
+
+
+def test_blind_detector_frames_keep_every_track(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, 0)
+    cell.put("plate", shapes["plate"], (0.45, -0.15, 0.006), 0.0, 8)
+    first = [bench.look() for _ in range(4)][-1]
+    for i in range(12):
+        result = bench.look(blind=i % 3 > 0)
+        assert sorted(result.tracks["id"]) == sorted(first.tracks["id"])
+        assert sorted(result.tracks["class_id"]) == [0, 8]
+
+
+def test_behind_a_passing_occluder_an_object_keeps_id_and_place(bench, cell, shapes):
+    truth = np.array([0.45, 0.0, 0.022])
+    cell.put("cube", shapes["cube"], truth, 0.2, 0)
+    first = only([bench.look() for _ in range(6)][-1], 0)["id"]
+    hidden = 0
+    for i in range(40):
+        cell.put("carton", shapes["carton"], (0.56, -0.30 + 0.015 * i, 0.08), 0.0, 6)
+        result = bench.look()
+        track = only(result, 0)
+        hidden += track["age"] > 0
+        assert track["id"] == first
+        assert np.linalg.norm(centre(track) - truth) < 0.015
+    assert hidden >= 2
+
+
+def test_a_bin_is_given_as_walls_and_its_middle_is_free(bench, cell):
+    from safety_filter.perception.meshes import box
+    t, half, height = 0.004, 0.08, 0.06
+    parts = [box((half, half, 0.003)) + [0, 0, 0.003]]
+    for axis in (0, 1):
+        for side in (-1, 1):
+            size = [half, half, height / 2]
+            size[axis] = t
+            at = np.zeros(3)
+            at[axis], at[2] = side * (half - t), height / 2
+            parts.append(box(size) + at)
+    cell.put("bin", np.concatenate(parts), (0.5, 0.1, 0.0), 0.1, 10)
+    for _ in range(4):
+        result = bench.look()
+    pieces = result.tracks
+    assert set(pieces["role"]) == {Role.SUPPORT}
+    assert len(pieces) >= 4
+    assert len({int(i) % WALL_ID for i in pieces["id"]}) == 1
+    assert len(set(pieces["id"])) == len(pieces)
+    middle = np.array([0.5, 0.1])
+    for p in pieces:
+        assert np.hypot(p["x"] - middle[0], p["y"] - middle[1]) > 0.06
+        assert p["z"] == pytest.approx(0.03, abs=0.008)
+
+
+def test_attention_makes_a_target_and_its_end_an_obstacle_again(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.3, 0)
+    cell.put("can", shapes["can"], (0.5, -0.12, 0.034), 0.0, 2)
+    for _ in range(12):
+        owner = bench.look().owner
+        cube = bench.perception.tracker.tracks[0].id
+        m = np.ones((16, 16), np.float32)
+        m[owner[8::16, 8::16] == cube] = 20.0
+        rows, cols = np.nonzero(owner == cube)
+        m[rows // 16, cols // 16] = 20.0
+        result = bench.look(attention=AttentionMap(bench.time - DT, m))
+    roles = dict(zip(result.tracks["class_id"], result.tracks["role"], strict=True))
+    assert roles == {0: Role.TARGET, 2: Role.OBSTACLE}
+    assert only(result, 0)["p_target"] > 0.5
+    assert only(result, 2)["p_target"] < 0.5
+    for _ in range(12):
+        result = bench.look()
+    assert set(result.tracks["role"]) == {Role.OBSTACLE}
+    assert "stale" in result.selection.reason
+
+
+def test_an_object_in_closed_fingers_is_held_and_moves_with_the_tool(bench, cell, shapes):
+    at = np.array([0.5, 0.0, 0.1])
+    bench.robot.tool = np.diag([1.0, -1.0, -1.0, 1.0])
+    for opening in (0.08,) * 4 + (0.044,) * 4:
+        bench.robot.tool[:3, 3] = at
+        cell.put("cube", shapes["cube"], at, 0.0, 0)
+        result = bench.look(opening)
+    assert only(result, 0)["role"] == Role.HELD
+    for _ in range(6):
+        at = at + np.array([0.0, 0.15, 0.05]) * DT
+        bench.robot.tool[:3, 3] = at
+        cell.put("cube", shapes["cube"], at, 0.0, 0)
+        result = bench.look(0.044)
+        track = only(result, 0)
+        assert track["role"] == Role.HELD
+        assert np.linalg.norm(centre(track) - at) < 0.01
+    assert np.linalg.norm([track["vx"], track["vy"] - 0.15, track["vz"] - 0.05]) < 0.01
+
+
+def test_bad_frames_are_refused_and_leave_the_tracks_alone(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, 0)
+    before = [bench.look() for _ in range(4)][-1]
+    with pytest.raises(ValueError, match="depth: expected the size of rgb"):
+        bench.perception.update(bench.time + DT, RGB, np.zeros((64, 64), np.float32), cell.k,
+                                cell.pose, Q, 0.08)
+    depth, _ = cell.picture()
+    with pytest.raises(ValueError, match="stamp: expected >="):
+        bench.perception.update(bench.time - 1.0, RGB, depth, cell.k, cell.pose, Q, 0.08)
+    assert list(bench.look().tracks["id"]) == list(before.tracks["id"])
+
+
+def test_pixels_without_depth_do_no_harm(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, 0)
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        depth, masks = cell.picture()
+        holes = rng.random(depth.shape) < 0.2
+        depth[holes] = (0.0, np.nan, np.inf)[i % 3]
+        bench.perception.detector.found = cell.detections(masks)
+        bench.time += DT
+        result = bench.perception.update(bench.time, RGB, depth, cell.k, cell.pose, Q, 0.08)
+    assert track_fault(result.tracks) is None
+    assert np.linalg.norm(centre(only(result, 0)) - [0.5, 0.1, 0.022]) < 0.006
+
+
+def test_the_same_pictures_give_the_same_bytes(cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, 0)
+    cell.put("carton", shapes["carton"], (0.45, -0.15, 0.08), 0.1)
+    runs = []
+    for _ in range(2):
+        bench = Bench(cell)
+        runs.append(b"".join(bench.look().tracks.tobytes() for _ in range(4)))
+    assert runs[0] == runs[1]
