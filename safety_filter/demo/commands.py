@@ -25,7 +25,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=("none", "filter"), default=["none", "filter"]
     )
-    parser.add_argument("--time-limit", type=float, default=16.0, help="s for one episode")
+    parser.add_argument("--time-limit", type=float, default=20.0, help="s for one episode")
     parser.add_argument("--policy", type=Path, help="folder of a policy; default: the shipped one")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results")
     parser.set_defaults(run=run)

@@ -38,7 +38,7 @@ class Options:
     out: Path
     suite: str = "demo"
     methods: tuple[str, ...] = tuple(METHODS)
-    time_limit: float = 16.0  # s of simulated time for an episode
+    time_limit: float = 20.0  # s of simulated time for an episode
     gui: bool = False
     parameters: tuple[tuple[str, str, Any], ...] = ()  # (node, parameter, value)
 
