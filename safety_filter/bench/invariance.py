@@ -43,6 +43,8 @@ class Case:
     top_speed: float = 0.25
     position_sigma: float = 0.004
     velocity_sigma: float = 0.02
+    modes: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """What obstacles do in turn: chase, flee, wander, hold, vanish or appear."""
     beyond: float = 1.0
     """Obstacles accelerate, are noisy and are late by this factor of what is declared."""
     blind: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ def distance_by_bisection(d: Array, axes: Array, rotation: Array) -> float:
     e = axes * axes
     low = -np.min(e) + 1e-12
     high = np.sqrt(np.sum(e * y * y)) + 1.0
-    for _ in range(100):
+    for _ in range(60):
         t = (low + high) / 2.0
         if np.sum(e * y * y / (e + t) ** 2) > 1.0:
             low = t
@@ -114,6 +116,23 @@ def _sphere_points(joints: Structs, spheres: Structs, q: Array, opening: float, 
         place(rotation, position, spheres[s].joint, spheres[s].offset, points[s])
 
 
+@nb.njit(cache=True, error_model='numpy')
+def _advance(joints: Structs, spheres: Structs, first: int, opening: float, q: Array, qd: Array,
+             centres: Array, velocity: Array, acceleration: Array, axes: Array, rotations: Array,
+             shown: Array, steps: int, dt: float, rotation: Array, position: Array, axis: Array,
+             points: Array, pair: Array) -> float:
+    """Move arm and obstacles on by `steps` of `dt`; return the least true distance seen."""
+    least = np.inf
+    for _ in range(steps):
+        q += qd * dt
+        centres += velocity * dt + acceleration * (dt * dt / 2)
+        velocity += acceleration * dt
+        _sphere_points(joints, spheres, q, opening, rotation, position, axis, points)
+        least = min(least, least_distance(points, spheres, first, centres, axes, rotations, shown,
+                                          pair))
+    return least
+
+
 class World:
     """The true arm and obstacles of one run."""
 
@@ -135,7 +154,7 @@ class World:
         self.rotations *= np.linalg.det(self.rotations)[:, None, None]
         self.velocity = np.zeros((n, 3))
         self.shown = np.ones(n, np.bool_)
-        self.mode = rng.integers(0, 4, n)
+        self.mode = rng.choice(case.modes, n)
         self.change_at = rng.uniform(0.3, 1.5, n)
         self.centres = np.zeros((n, 3))
         self.update_points()
@@ -169,7 +188,7 @@ class World:
         wanted = np.zeros_like(self.velocity)
         for o in range(case.obstacles):
             if self.time >= self.change_at[o]:
-                self.mode[o] = rng.integers(0, 5)
+                self.mode[o] = rng.choice(case.modes)
                 self.change_at[o] = self.time + rng.uniform(0.2, 1.2)
                 if self.mode[o] == 4:  # vanish, or appear elsewhere
                     self.shown[o] = not self.shown[o]
@@ -190,16 +209,14 @@ class World:
         steps = max(1, round(duration / TRUTH_STEP))
         dt = duration / steps
         acceleration = self.steer()
-        least = np.inf
-        for _ in range(steps):
-            self.q = self.q + qd * dt
-            self.centres += self.velocity * dt + acceleration * dt * dt / 2
-            self.velocity += acceleration * dt
-            self.update_points()
-            least = min(least, self.distance())
+        self.q = self.q.copy()
+        least = _advance(
+            self.robot.joints, self.robot.spheres, self.first, self.robot.max_opening, self.q, qd,
+            self.centres, self.velocity, acceleration, self.axes, self.rotations, self.shown,
+            steps, dt, *self._scratch, self.points, self.pair)
         self.dq = qd
         self.time += duration
-        return least
+        return float(least)
 
     def tracks(self) -> Tracks:
         """Return what perception would say now, with noise cut off at two sigma."""
@@ -260,7 +277,7 @@ def make_filter(robot: RobotModel, case: Case) -> SafetyFilter:
         'obstacle_margin': 0.0, 'command_age': 0.5, **case.params}
     if 'margins' in case.blind:
         values.update(sigma_position=0.0, sigma_velocity=0.0, obstacle_acceleration=0.0,
-                      resting_acceleration=0.0, tracking_error=0.0, sampled_data=0.0)
+                      resting_acceleration=0.0, tracking_error=0.0)
     return SafetyFilter(robot, TABLE.validate(values))
 
 

@@ -1,8 +1,8 @@
 """Where compiled code is kept between runs.
 
 numba looks only at the file of the outermost function when it decides whether cached code is
-current, so an edit in rows.py would go unnoticed by kernel.py. The cache's folder therefore carries
-a hash of all sources with compiled functions.
+current, so an edit in rows.py would go unnoticed by kernel.py. The cache's folder therefore
+carries a hash of all sources with compiled functions.
 """
 
 from __future__ import annotations

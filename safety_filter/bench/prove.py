@@ -1,0 +1,147 @@
+"""`make prove`: a long search for an unnoticed collision, and for what each term prevents.
+
+    python -m safety_filter.bench.prove [--runs 1000] [--seed 0] [--out out/bench/prove.json]
+
+Writes the counts with Wilson 95 % intervals and every failing case, which can be run again from
+its fields. The exit code is 1 if the full filter failed in any run, or a removed term in none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safety_filter.bench.invariance import COMMANDS, Case, Outcome, cases, run
+from safety_filter.core.robot import RobotModel
+
+BARE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'tracking_error': 0.0}
+TEETH: dict[str, dict[str, Any]] = {
+    'velocity': {'modes': (0,), 'top_speed': 0.25},
+    'latency': {'modes': (0,), 'top_speed': 0.25, 'latency': 0.07, 'jitter': 0.0,
+                'position_sigma': 0.0, 'velocity_sigma': 0.0},
+    'margins': {'modes': (0,), 'top_speed': 0.1, 'position_sigma': 0.01, 'velocity_sigma': 0.0,
+                'acceleration': 1.5}}
+_robot: list[RobotModel] = []
+
+
+def _outcome(case: Case) -> Outcome:
+    if not _robot:
+        _robot.append(RobotModel.shipped('panda'))
+    return run(_robot[0], case)
+
+
+def search(case: Case, generations: int = 4, population: int = 12) -> list[Outcome]:
+    """Return the outcomes of a cross-entropy search for the least distance over a case's fields."""
+    rng = np.random.default_rng(case.seed)
+    names = ('latency', 'jitter', 'top_speed', 'position_sigma', 'velocity_sigma')
+    low = np.array([0.0, 0.0, 0.05, 0.0, 0.0])
+    high = np.array([0.06, 0.02, 0.35, 0.008, 0.04])
+    mean, spread = (low + high) / 2, (high - low) / 3
+    found: list[Outcome] = []
+    for generation in range(generations):
+        drawn = np.clip(rng.normal(mean, spread, (population, len(names))), low, high)
+        outcomes = []
+        for k, row in enumerate(drawn):
+            values = dict(zip(names, map(float, row), strict=True))
+            outcomes.append(_outcome(replace(
+                case, seed=case.seed * 1009 + generation * population + k,
+                command=COMMANDS[int(rng.integers(len(COMMANDS)))], **values)))
+        found += outcomes
+        best = np.argsort([o.least_while_vouched for o in outcomes])[:population // 4]
+        mean, spread = drawn[best].mean(0), drawn[best].std(0) + 0.05 * (high - low)
+    return found
+
+
+def wilson(count: int, total: int) -> list[float]:
+    """Return the Wilson 95 % interval of a rate."""
+    if total == 0:
+        return [0.0, 1.0]
+    z, rate = 1.959964, count / total
+    middle = rate + z * z / (2 * total)
+    half = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)]
+
+
+def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    """Return counts and least distances of a set of runs."""
+    runs = list(outcomes)
+    failed = [o for o in runs if o.failed]
+    return {
+        'runs': len(runs), 'failed': len(failed), 'failed_95': wilson(len(failed), len(runs)),
+        'stopped': sum(o.stopped_at is not None for o in runs),
+        'stop_reasons': dict(Counter(o.reason for o in runs if o.reason)),
+        'touched_after_a_stop': sum(o.least < 0.0 for o in runs) - len(failed),
+        'least_while_vouched_m': min((o.least_while_vouched for o in runs), default=None),
+        'limit_excess': max((o.limit_excess for o in runs), default=None),
+        'filtered_share': float(np.mean([o.filtered_share for o in runs])) if runs else None,
+        'failing_cases': [asdict(o.case) for o in failed]}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the search; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else '')
+    parser.add_argument('--runs', type=int, default=1000)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--jobs', type=int, default=1)
+    parser.add_argument('--out', type=Path, default=Path('out/bench/prove.json'))
+    args = parser.parse_args(argv)
+    started = time.time()
+    drawn = list(cases(args.runs, args.seed, duration=2.0))
+    with ProcessPoolExecutor(args.jobs) as pool:
+        outcomes = []
+        for k, outcome in enumerate(pool.map(_outcome, drawn, chunksize=4), 1):
+            outcomes.append(outcome)
+            if k % 50 == 0:
+                print(f'{k}/{args.runs}: {sum(o.failed for o in outcomes)} failed, '
+                      f'{time.time() - started:.0f} s', flush=True)
+        searched = [o for found in pool.map(search, cases(4, args.seed + 1, duration=1.5))
+                    for o in found]
+        result: dict[str, Any] = {
+            'schema': 1, 'revision': revision(), 'machine': platform.platform(),
+            'seed': args.seed, 'full': summary(outcomes), 'cross_entropy': summary(searched),
+            'removed': {}, 'beyond_bounds': {}}
+        for term, changes in TEETH.items():
+            hard = list(cases(16, args.seed + 2, obstacles=1, duration=2.0, rate=250.0,
+                              dropout=0.0, params=BARE, blind=(term,), **changes))
+            blind = list(pool.map(_outcome, hard))
+            result['removed'][term] = {**summary(blind),
+                                       'touched': sum(o.least < 0.0 for o in blind)}
+        beyond = list(cases(40, args.seed + 3, duration=2.0, beyond=1.2))
+        result['beyond_bounds'] = {'factor': 1.2, **summary(pool.map(_outcome, beyond))}
+    result['seconds'] = time.time() - started
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + '\n')
+    full = result['full']
+    print(f'{full["runs"]} runs: {full["failed"]} failed, least distance while vouched '
+          f'{full["least_while_vouched_m"] * 1e3:.1f} mm, {full["stopped"]} stopped')
+    for term, row in result['removed'].items():
+        print(f'without {term}: {row["failed"]} of {row["runs"]} failed, {row["touched"]} touched')
+    dull = [term for term, row in result['removed'].items() if not row['touched']]
+    return 1 if full['failed'] or result['cross_entropy']['failed'] or dull else 0
+
+
+def revision() -> str:
+    """Return the git revision, 'unknown' outside a repository."""
+    try:
+        out = subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True,
+                             cwd=Path(__file__).parent, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return 'unknown'
+    return out.stdout.strip() or 'unknown'
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
