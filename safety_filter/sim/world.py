@@ -94,6 +94,11 @@ class World:
         for finger in self._fingers:
             p.changeDynamics(self.robot, finger, lateralFriction=1.5, spinningFriction=0.05,
                              rollingFriction=1e-3, physicsClientId=c)
+        # The Panda's fingers are coupled; without this each goes its own way when it grips.
+        gear = p.createConstraint(self.robot, self._fingers[0], self.robot, self._fingers[1],
+                                  p.JOINT_GEAR, [1, 0, 0], [0, 0, 0], [0, 0, 0],
+                                  physicsClientId=c)
+        p.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=50, physicsClientId=c)
         self.bodies = {spec.name: create_body(spec, c) for spec in scene.specs}
         self._labels = {self.table: ("table", "table")}
         for i, spec in enumerate(scene.specs):
