@@ -1,4 +1,4 @@
-"""The gripper's fingers are coupled, as the robot mask and the filter's bodies take for granted."""
+"""The gripper's fingers are coupled, as robot mask and the filter's bodies take for granted."""
 
 from __future__ import annotations
 
