@@ -35,7 +35,7 @@ HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.8])
 
 
 class Scene:
-    """Obstacles that move on ellipses about the arm's workspace, and a command that roams in it."""
+    """Obstacles that move on ellipses about the arm's workspace."""
 
     def __init__(self, count: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -73,7 +73,8 @@ def command(now: float, tool: Array) -> Array:
     return np.concatenate([np.clip(1.5 * (goal - tool), -0.25, 0.25), np.zeros(3)])
 
 
-def measure(robot: RobotModel, solver: str, count: int, steps: int, seed: int = 0) -> dict[str, Any]:
+def measure(robot: RobotModel, solver: str, count: int, steps: int,
+            seed: int = 0) -> dict[str, Any]:
     """Return one case of the report."""
     safety = SafetyFilter(robot, TABLE.validate({'qp_solver': solver, 'base_frames': ['base']}))
     scene, q, dq = Scene(count, seed), HOME.copy(), np.zeros(7)
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
             case = measure(robot, solver, count, args.steps)
             cases.append(case)
             print(f'{solver} N={count:3d}: p50 {case["p50_us"]:7.1f} us, CPU p99 '
-                  f'{case["cpu_p99_us"]:7.1f} us, {case["rows"]} rows, {case["active_rows"]} kept, '
+                  f'{case["cpu_p99_us"]:7.1f} us, {case["rows"]} rows, {case["active_rows"]} kept '
                   f'{case["states"]}', flush=True)
     result = {'schema': 1, 'revision': revision(), 'machine': platform.platform(),
               'cpu': platform.processor(), 'bodies': len(robot.spheres), 'rate_hz': RATE,

@@ -43,7 +43,7 @@ def _outcome(case: Case) -> Outcome:
 
 
 def search(case: Case, generations: int = 4, population: int = 12) -> list[Outcome]:
-    """Return the outcomes of a cross-entropy search for the least distance over a case's fields."""
+    """Return the outcomes of a cross-entropy search for the least distance."""
     rng = np.random.default_rng(case.seed)
     names = ('latency', 'jitter', 'top_speed', 'position_sigma', 'velocity_sigma')
     low = np.array([0.0, 0.0, 0.05, 0.0, 0.0])

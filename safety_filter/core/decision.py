@@ -17,8 +17,8 @@ than the joints' acceleration limits allow and then command zeros; `halt` needs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class State(str, Enum):
@@ -39,8 +39,7 @@ class Action(Enum):
     PASS = 'pass'
 
 
-@dataclass(frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """What one step found; each fault is a sentence, None where all is well."""
 
     operator: str | None = None
@@ -52,8 +51,7 @@ class Conditions:
     target: bool = True
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One row of the table: `reason` is its short name, `detail` the fault in words."""
 
     action: Action

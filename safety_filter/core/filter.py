@@ -27,7 +27,7 @@ from safety_filter.core.limits import brake, velocity_box
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.params import ParamError
 from safety_filter.core.qp import SOLVERS, Problem, Solution, solve_relaxed
-from safety_filter.core.report import Decision, NearestPair, active_names, row_name
+from safety_filter.core.report import Decision, Evidence, row_name
 from safety_filter.core.robot import Array, RobotModel, Structs
 from safety_filter.core.rows import COUNT, INFEASIBLE, OVERFLOW
 from safety_filter.core.target import Target
@@ -172,7 +172,7 @@ class SafetyFilter:
         if buffers.verify(answer, self._opening) != VERIFIED:
             answer = start
         worst = int(np.argmax(excess * np.where(levels == 1, 1e3, 1.0)))
-        name = row_name(self.robot, buffers, worst)
+        name = row_name(self.robot, info[worst])
         detail = f'{name}: {max(excess[worst], 0.0):.3f} m/s short'
         return answer, (f'level{levels[worst]}_slack', detail), True
 
@@ -337,16 +337,14 @@ class SafetyFilter:
         b = self._buffers
         solved = verdict.action in (Action.PASS, Action.FILTERED, Action.RETREAT)
         count = int(b.counts[COUNT]) if solved else 0
-        changed = verdict.state is not State.PASS and solved
-        levels = b.info['level'][:count]
-        excess = np.maximum(b.slack[:count] - b.info['reserve'][:count], 0.0)
-        slack = excess if verdict.action is Action.RETREAT else excess[:0]
+        first = second = 0.0
+        if verdict.action is Action.RETREAT and count:
+            info = b.info[:count]
+            excess = np.maximum(b.slack[:count] - info['reserve'], 0.0)
+            first = float(excess[info['level'] == 1].max(initial=0.0))
+            second = float(excess[info['level'] == 2].max(initial=0.0))
         return Decision(
-            state=verdict.state.value, reason=verdict.reason, detail=verdict.detail,
-            no_target=verdict.no_target, qd=answer, twist=b.twist.copy(),
-            nominal_qd=b.nominal.copy() if solved else self._zero,
-            nearest=NearestPair.of(self.robot, b) if solved else None,
-            active_rows=active_names(self.robot, b, answer) if changed else (),
-            level1_slack=float(slack[levels == 1].max(initial=0.0)) if slack.size else 0.0,
-            level2_slack=float(slack[levels == 2].max(initial=0.0)) if slack.size else 0.0,
-            rows=count, solve_us=elapsed * 1e6)
+            verdict.state.value, verdict.reason, verdict.detail, verdict.no_target, answer,
+            b.twist.copy(), b.nominal.copy() if solved else self._zero, first, second, count,
+            elapsed * 1e6,
+            Evidence.of(self.robot, b, verdict.state is not State.PASS) if solved else None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from safety_filter.core.ellipsoids import usable
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.robot import Array
 from safety_filter.core.wire import Tracks, track_fault
@@ -116,12 +118,17 @@ class Source(Generic[S]):
             self.fresh = True
 
 
+def finite(value: Array) -> bool:
+    """Return whether all elements of a short vector, and their sum, are finite."""
+    return math.isfinite(sum(value.tolist()))
+
+
 def joints_fault(sample: JointSample, n: int) -> str | None:
     """Return why a joint state cannot be used, or None."""
     for name, value in (('q', sample.q), ('dq', sample.dq)):
         if getattr(value, 'shape', None) != (n,):
             return f'joint_state: {name}: expected {n} values, got shape {np.shape(value)}'
-        if not np.isfinite(value).all():
+        if not finite(value):
             return f'joint_state: {name} is not finite'
     if sample.opening is not None and not np.isfinite(sample.opening):
         return 'joint_state: opening is not finite'
@@ -135,7 +142,7 @@ def command_fault(command: Command, n: int, frames: Sequence[str]) -> str | None
     size = 6 if command.kind == 'twist' else n
     if getattr(command.value, 'shape', None) != (size,):
         return f'command: expected {size} values, got shape {np.shape(command.value)}'
-    if not np.isfinite(command.value).all():
+    if not finite(command.value):
         return 'command: not finite'
     if command.kind == 'twist' and command.frame_id not in frames:
         got = repr(command.frame_id) if command.frame_id else 'none'
@@ -149,9 +156,8 @@ def obstacles_fault(sample: ObstacleSample, most: int, frames: Sequence[str]) ->
         return f'obstacles: {sample.fault}'
     if sample.frame_id not in frames:
         return f'obstacles: frame_id: expected one of {", ".join(frames)}, got {sample.frame_id!r}'
-    fault = track_fault(sample.tracks)
-    if fault is not None:
-        return f'obstacles: {fault}'
+    if not usable(sample.tracks):
+        return f'obstacles: {track_fault(sample.tracks) or "unusable tracks"}'
     if len(sample.tracks) > most:
         return f'obstacles: {len(sample.tracks)} tracks, limit {most}'
     return None

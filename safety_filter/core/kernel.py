@@ -7,6 +7,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from safety_filter.core.kinematics import (
     carried_acceleration,
@@ -29,6 +30,7 @@ from safety_filter.core.rows import (
     Bodies,
     Rows,
     body_bounds,
+    label_rows,
     obstacle_rows,
     plane_rows,
     self_rows,
@@ -90,6 +92,7 @@ def assemble(
     bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
     workspace_rows(rows, workspace, tool_position, tool_jacobian, bend, p, low, high, scratch)
     self_rows(rows, bodies, pairs, p, low, high, scratch)
+    label_rows(rows, bodies, obstacles)
     if _meets(nominal, low, high, rows, NEAR):
         return True, damped
     objective(kind, nominal, last, tool_jacobian, p, hessian, gradient)
@@ -115,17 +118,23 @@ def verify(
         joints: Structs, spheres: Structs, tool: Structs, gain: Structs, rotation: Array,
         position: Array, axis: Array, points: Array, tool_position: Array, tool_jacobian: Array,
         low: Array, high: Array, a: Array, b: Array, info: Structs, counts: Ints, slack: Array,
-        moved: Array, q: Array, x: Array, opening: float, twist: Array, tight: Ints) -> int:
+        moved: Array, q: Array, nominal: Array, twist: Array, tight: NDArray[np.bool_],
+        at_bound: Ints, x: Array, opening: float) -> int:
     """Check `x` against the box, the rows less `slack`, and every row's h one period on.
 
-    Clips rounding (at most TOLERANCE) to the box, fills `twist` = J x and `tight` (0 or 1 a row).
+    Clips rounding (at most TOLERANCE) to the box, fills `twist` = J x, `tight` (of each row) and
+    `at_bound` (bit i: the box holds joint i back).
     """
     n = len(x)
     p = gain[0]
+    at_bound[0] = 0
     for i in range(n):
         if not low[i] - TOLERANCE <= x[i] <= high[i] + TOLERANCE:
             return OUTSIDE_BOX
         x[i] = min(max(x[i], low[i]), high[i])
+        if ((x[i] <= low[i] + NEAR and nominal[i] < low[i] - NEAR)
+                or (x[i] >= high[i] - NEAR and nominal[i] > high[i] + NEAR)):
+            at_bound[0] |= 1 << i
     for r in range(6):
         twist[r] = 0.0
         for i in range(n):
@@ -139,7 +148,7 @@ def verify(
             rest += a[k, i] * x[i]
         if not rest >= -TOLERANCE:
             return ROW_VIOLATED
-        tight[k] = 1 if rest <= TOLERANCE else 0
+        tight[k] = rest <= TOLERANCE
     for i in range(n):
         moved[0, i] = q[i] + p.period * x[i]
     joint_frames(joints, moved[0], opening, rotation, position, axis)
@@ -203,10 +212,13 @@ class Buffers:
         self.hessian = np.zeros((n, n))
         self.a = np.zeros((MAX_ROWS, n))
         self.info = np.zeros(MAX_ROWS, ROW_DTYPE)
+        self.info_words = self.info.view(np.float64).reshape(MAX_ROWS, -1)
         self.counts = np.zeros(4, np.int64)
         self.nearest = np.zeros(1, NEAREST_DTYPE)
+        self.nearest_words = self.nearest.view(np.float64)  # plain arrays are quicker to copy
         self.scratch = np.zeros((n, 3))
-        self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.int64)
+        self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.bool_)
+        self.at_bound = np.zeros(1, np.int64)
         self.moved = np.zeros((3, max(n, 3)))
         self.q, self.last = np.zeros(n), np.zeros(n)
         self.command, self.twist = np.zeros(max(n, 6)), np.zeros(6)
@@ -222,7 +234,8 @@ class Buffers:
         self._verify: tuple[Any, ...] = (
             robot.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
             self.axis, self.points, self.tool_position, self.tool_jacobian, self.low, self.high,
-            self.a, self.b, self.info, self.counts, self.slack, self.moved, self.q)
+            self.a, self.b, self.info, self.counts, self.slack, self.moved, self.q,
+            self.nominal, self.twist, self.tight, self.at_bound)
 
     def _groups_of_robot(self) -> None:
         spheres = self.robot.spheres
@@ -259,7 +272,7 @@ class Buffers:
 
     def verify(self, x: Array, opening: float) -> int:
         """Call `verify` on these buffers; `x` is clipped to the box in place."""
-        return int(verify(*self._verify, x, opening, self.twist, self.tight))
+        return int(verify(*self._verify, x, opening))
 
 
 def moves_with_arm(robot: RobotModel, joint: int) -> bool:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from safety_filter.core.kernel import Buffers
-from safety_filter.core.robot import Array, RobotModel
-from safety_filter.core.rows import COUNT, OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW
+from safety_filter.core.robot import Array, Record, RobotModel
+from safety_filter.core.rows import (
+    COUNT,
+    NEAREST_DTYPE,
+    OBSTACLE_ROW,
+    PLANE_ROW,
+    ROW_DTYPE,
+    WORKSPACE_ROW,
+)
 
 _SIDES = ('x low', 'y low', 'z low', 'x high', 'y high', 'z high')
 
@@ -22,18 +31,40 @@ class NearestPair:
     distance: float
     points: Array
 
+
+class Evidence(NamedTuple):
+    """Copies of what a step found, put into words only when somebody asks."""
+
+    robot: RobotModel
+    nearest: Array     # one NEAREST_DTYPE, as words
+    rows: Array        # (k, words of ROW_DTYPE) of the rows that hold with equality
+    bounds: int        # bit i: joint i is held back by its box
+
     @classmethod
-    def of(cls, robot: RobotModel, buffers: Buffers) -> NearestPair | None:
-        """Return the pair of the last step, None without obstacles."""
-        pair = buffers.nearest[0]
-        if pair['sphere'] < 0:
+    def of(cls, robot: RobotModel, b: Buffers, changed: bool) -> Evidence:
+        """Return the evidence of the last step; rows and bounds only where it changed anything."""
+        count = b.counts[COUNT] if changed else 0
+        return cls(robot, b.nearest_words.copy(), b.info_words[:count][b.tight[:count]],
+                   int(b.at_bound[0]) if changed else 0)
+
+    def pair(self) -> NearestPair | None:
+        """Return the nearest pair, None without obstacles."""
+        pair = self.nearest.view(NEAREST_DTYPE)[0]
+        if pair['body'] < 0:
             return None
-        return cls(body_name(robot, buffers, int(pair['sphere'])),
-                   int(buffers.obstacles['id'][pair['obstacle']]), float(pair['distance']),
-                   np.stack([pair['on_robot'], pair['on_obstacle']]))
+        return NearestPair(link_name(self.robot, int(pair['body'])), int(pair['track']),
+                           float(pair['distance']),
+                           np.stack([pair['on_robot'], pair['on_obstacle']]))
+
+    def active(self) -> tuple[str, ...]:
+        """Return the names of the rows that hold with equality and of the joints at a bound."""
+        names = [row_name(self.robot, row) for row in self.rows.view(ROW_DTYPE)[:, 0]]
+        names += [f'{joint} limit' for i, joint in enumerate(self.robot.joint_names)
+                  if self.bounds >> i & 1]
+        return tuple(dict.fromkeys(names))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Decision:
     """What to send and why. `qd` (n,) in rad/s, `twist` (6,) = J qd in the base frame."""
 
@@ -44,17 +75,28 @@ class Decision:
     qd: Array
     twist: Array
     nominal_qd: Array
-    nearest: NearestPair | None
-    active_rows: tuple[str, ...]
     level1_slack: float
     level2_slack: float
     rows: int
     solve_us: float
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    @cached_property
+    def nearest(self) -> NearestPair | None:
+        """Return the nearest body and track, None where there are no tracks or no solve."""
+        return self.evidence.pair() if self.evidence else None
+
+    @cached_property
+    def active_rows(self) -> tuple[str, ...]:
+        """Return what limited the command, such as 'panda_link5~track 12'."""
+        return self.evidence.active() if self.evidence else ()
 
     @property
     def min_distance(self) -> float:
         """Return the distance of the nearest pair, m; infinite without one."""
-        return self.nearest.distance if self.nearest else float('inf')
+        if self.evidence is None:
+            return float('inf')
+        return float(self.evidence.nearest.view(NEAREST_DTYPE)['distance'][0])
 
     @property
     def intervention(self) -> float:
@@ -62,32 +104,20 @@ class Decision:
         return float(np.linalg.norm(self.qd - self.nominal_qd))
 
 
-def body_name(robot: RobotModel, buffers: Buffers, sphere: int) -> str:
-    """Return the link of a sphere, 'held' for what is held, 'tool' for -1."""
-    if sphere < 0:
+def link_name(robot: RobotModel, group: int) -> str:
+    """Return the link of a group of spheres: 'held' beyond the robot's own, 'tool' for -1."""
+    if group < 0:
         return 'tool'
-    group = int(buffers.spheres['group'][sphere])
     return robot.bodies[group] if group < len(robot.bodies) else 'held'
 
 
-def row_name(robot: RobotModel, buffers: Buffers, index: int) -> str:
+def row_name(robot: RobotModel, row: Record) -> str:
     """Return what a row is about, such as 'panda_link5~track 12'."""
-    row = buffers.info[index]
-    body, other = body_name(robot, buffers, int(row['sphere'])), int(row['other'])
+    body, other = link_name(robot, int(row['body'])), int(row['other'])
     if row['kind'] == OBSTACLE_ROW:
-        return f'{body}~track {int(buffers.obstacles["id"][other])}'
+        return f'{body}~track {int(row["track"])}'
     if row['kind'] == PLANE_ROW:
         return f'{body}~plane {other}'
     if row['kind'] == WORKSPACE_ROW:
         return f'workspace {_SIDES[other]}'
-    return f'{body}~{body_name(robot, buffers, other)}'
-
-
-def active_names(robot: RobotModel, buffers: Buffers, answer: Array) -> tuple[str, ...]:
-    """Return the rows that hold with equality and the joints at a bound of their box."""
-    count = int(buffers.counts[COUNT])
-    names = [row_name(robot, buffers, int(k)) for k in np.flatnonzero(buffers.tight[:count])]
-    at_bound = ((answer <= buffers.low + 1e-9) & (buffers.nominal < buffers.low - 1e-9)
-                | (answer >= buffers.high - 1e-9) & (buffers.nominal > buffers.high + 1e-9))
-    names += [f'{robot.joint_names[i]} limit' for i in np.flatnonzero(at_bound)]
-    return tuple(dict.fromkeys(names))
+    return f'{body}~{link_name(robot, int(row["other_body"]))}'

@@ -36,6 +36,9 @@ ROW_DTYPE = np.dtype([
     ('sphere', 'i8'),    # index of the sphere, -1: tool frame
     ('other', 'i8'),     # index of the obstacle, plane, workspace side or second sphere
     ('level', 'i8'),     # 1: moving obstacles and self-collision; 2: static scene
+    ('body', 'i8'),      # link of the sphere, -1: tool frame
+    ('other_body', 'i8'),  # link of the second sphere
+    ('track', 'i8'),     # id of the obstacle
     ('h', 'f8'),         # barrier, m
     ('alpha', 'f8'),     # alpha(h), m/s
     ('reserve', 'f8'),   # how much of b is comfort, m/s
@@ -43,7 +46,7 @@ ROW_DTYPE = np.dtype([
     ('normal', 'f8', 3)], align=True)
 
 NEAREST_DTYPE = np.dtype([
-    ('sphere', 'i8'), ('obstacle', 'i8'), ('distance', 'f8'),
+    ('body', 'i8'), ('track', 'i8'), ('distance', 'f8'),
     ('on_robot', 'f8', 3), ('on_obstacle', 'f8', 3)], align=True)
 
 COUNT, OVERFLOW, INFEASIBLE, CANDIDATES = 0, 1, 2, 3
@@ -187,12 +190,16 @@ def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: fl
         most += a * high[i] if a > 0.0 else a * low[i]
     if least >= bound:
         return
-    if most < bound:
-        rows.counts[INFEASIBLE] += 1
+    reserve = alpha - gentle
+    if most < bound:  # out of reach: comfort gives way at once
+        given = min(bound - most + 1e-9, reserve)
+        bound, reserve = bound - given, reserve - given
+        if most < bound:
+            rows.counts[INFEASIBLE] += 1
     rows.b[count] = bound
     info = rows.info[count]
     info.kind, info.sphere, info.other, info.level = kind, sphere, other, level
-    info.h, info.alpha, info.reserve, info.drift = h, alpha, alpha - gentle, drift
+    info.h, info.alpha, info.reserve, info.drift = h, alpha, reserve, drift
     info.normal[0], info.normal[1], info.normal[2] = nx, ny, nz
     rows.counts[COUNT] = count + 1
 
@@ -222,7 +229,7 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
     sphere; `nearest` gets the least g(n) over all pairs that are not exempt.
     """
     best = nearest[0]
-    best.sphere, best.obstacle, best.distance = -1, -1, np.inf
+    best.body, best.track, best.distance = -1, -1, np.inf
     for o in range(count):
         e = obstacles[o]
         if e.role == _HELD_TRACK:
@@ -266,8 +273,10 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 nx, ny, nz, g_n = separating_normal(x, y, z, e.axes, e.rotation)
                 distance = g_n - radius
                 if distance < best.distance:
-                    best.sphere, best.obstacle, best.distance = s, o, distance
-                    _witness(best, bodies, e, nx, ny, nz, distance)
+                    best.body, best.track, best.distance = g, e.id, distance
+                    for k, n in enumerate((nx, ny, nz)):
+                        best.on_robot[k] = bodies.points[s, k] - radius * n
+                        best.on_obstacle[k] = best.on_robot[k] - distance * n
                 v_spread = p.sigma_velocity * spread(e.v_cov, nx, ny, nz)
                 approach = nx * e.velocity[0] + ny * e.velocity[1] + nz * e.velocity[2]
                 drift = approach + v_spread + surge
@@ -280,15 +289,6 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                     h, drift, comfort = distance - p.support_margin, approach, 0.0
                 _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, drift,
                      _bend(bodies, s, nx, ny, nz, p), comfort, p, OBSTACLE_ROW, s, o, level)
-
-
-@nb.njit(cache=True, error_model='numpy')
-def _witness(best: Record, bodies: Bodies, e: Record, nx: float, ny: float, nz: float,
-             distance: float) -> None:
-    """Fill the nearest points of the pair: on the sphere, and from there along -n."""
-    for k, n in enumerate((nx, ny, nz)):
-        best.on_robot[k] = bodies.points[best.sphere, k] - bodies.spheres[best.sphere].radius * n
-        best.on_obstacle[k] = best.on_robot[k] - distance * n
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -375,3 +375,13 @@ def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, l
         bend = p.sampled_data * (max(inward, 0.0) + spread) * p.period / 2.0
         _add(rows, low, high, scratch, nx, ny, nz, distance - reach, 0.0, bend, 0.0, p, SELF_ROW,
              i, j, LEVEL_MOVING)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def label_rows(rows: Rows, bodies: Bodies, obstacles: Structs) -> None:
+    """Fill in which links and tracks the rows are about, for the report."""
+    for k in range(rows.counts[COUNT]):
+        info = rows.info[k]
+        info.body = bodies.spheres[info.sphere].group if info.sphere >= 0 else -1
+        info.other_body = bodies.spheres[info.other].group if info.kind == SELF_ROW else -1
+        info.track = obstacles[info.other].id if info.kind == OBSTACLE_ROW else -1

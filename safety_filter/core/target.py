@@ -16,7 +16,7 @@ class Target:
 
     def __init__(self) -> None:
         self._id = NO_ID
-        self._centre, self._velocity = np.zeros(3), np.zeros(3)
+        self._centre = self._velocity = (0.0, 0.0, 0.0)
         self._exempt_since: float | None = None
         self.clear = False
 
@@ -30,15 +30,16 @@ class Target:
         self.clear = found != NO_ID
         if self.clear:
             track = tracks[index[0]]
-            self._centre[:] = track['x'], track['y'], track['z']
-            self._velocity[:] = track['vx'], track['vy'], track['vz']
+            self._centre = float(track['x']), float(track['y']), float(track['z'])
+            self._velocity = float(track['vx']), float(track['vy']), float(track['vz'])
 
     def exempt(self, now: float, tool: Array, tau: float, p: FilterParams) -> int:
         """Return the id that is exempt now, or NO_ID; `tool` is the tool frame's origin (3,)."""
         if self._id == NO_ID:
             return NO_ID
-        away = self._centre + self._velocity * tau - tool
-        if float(away @ away) > p.target_max_distance ** 2:
+        square = sum((c + v * tau - t) ** 2 for c, v, t
+                     in zip(self._centre, self._velocity, tool.tolist(), strict=True))
+        if square > p.target_max_distance ** 2:
             self._exempt_since = None
             return NO_ID
         if self._exempt_since is None:

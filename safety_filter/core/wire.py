@@ -125,7 +125,8 @@ def track_fault(tracks: Tracks) -> str | None:
         return f'expected a 1-D array of OBSTACLE_DTYPE, got {tracks.ndim}-D of {tracks.dtype}'
     if tracks.size == 0:
         return None
-    floats = np.ascontiguousarray(tracks).view('<f4').reshape(tracks.size, -1)[:, :len(_FLOATS)]
+    words = np.ascontiguousarray(tracks).view('<f4').reshape(tracks.size, -1)
+    floats = words[:, :len(_FLOATS)]
     finite = np.isfinite(floats)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
@@ -135,7 +136,7 @@ def track_fault(tracks: Tracks) -> str | None:
         if low.min() < 0.0:
             row = int(np.argmin(low.min(axis=1)))
             return f'track {tracks["id"][row]}: negative semi-axis, variance or age'
-    norm = np.sum(floats[:, 9:13] ** 2, axis=1)
+    norm = np.sum(floats[:, 9:13].astype(float) ** 2, axis=1)
     if norm.min() < 0.25:
         return f'track {tracks["id"][int(np.argmin(norm))]}: orientation is not a unit quaternion'
     if tracks['role'].max() > max(Role):

@@ -22,9 +22,9 @@ ALL = Conditions('op', 'joints', 'tracks', 'command', ('solver', 'why'), True, F
 
 @pytest.mark.parametrize('conditions, action, state, reason', [
     (ALL, Action.HALT, State.STOPPED, 'operator'),
-    (replace(ALL, operator=None), Action.HALT, State.STOPPED, 'joint_state'),
-    (replace(ALL, operator=None, joint_state=None), Action.BRAKE, State.STOPPED, 'perception'),
-    (replace(ALL, operator=None, joint_state=None, perception=None), Action.BRAKE, State.STOPPED,
+    (ALL._replace(operator=None), Action.HALT, State.STOPPED, 'joint_state'),
+    (ALL._replace(operator=None, joint_state=None), Action.BRAKE, State.STOPPED, 'perception'),
+    (ALL._replace(operator=None, joint_state=None, perception=None), Action.BRAKE, State.STOPPED,
      'command'),
     (Conditions(solve=('level1_slack', 'x')), Action.RETREAT, State.STOPPED, 'level1_slack'),
     (Conditions(changed=True), Action.FILTERED, State.FILTERED, 'filtered'),

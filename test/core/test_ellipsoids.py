@@ -16,9 +16,10 @@ from safety_filter.core.ellipsoids import (
     load_tracks,
     separating_normal,
     spread,
+    usable,
 )
 from safety_filter.core.robot import Array
-from safety_filter.core.wire import empty_tracks
+from safety_filter.core.wire import OBSTACLE_DTYPE, empty_tracks, track_fault
 
 
 def rotation(seed: int) -> Array:
@@ -101,3 +102,19 @@ def test_tracks_are_loaded_with_their_bounds() -> None:
         assert spread(e['p_cov'], *n) <= e['p_sigma'] + 1e-12
     assert np.isclose(spread(e['p_cov'], 1.0, 0.0, 0.0), 0.2)
     load_tracks(empty_tracks(), out)
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(OBSTACLE_DTYPE.names), value=st.one_of(
+    st.floats(width=32), st.floats(-1, 1, width=32)), role=st.integers(0, 6))
+def test_the_quick_check_agrees_with_the_one_that_explains(name: str, value: float,
+                                                          role: int) -> None:
+    tracks = empty_tracks(3)
+    if tracks[name].dtype == '<f4':
+        tracks[name][1] = value
+    tracks['role'][2] = role
+    assert usable(tracks) == (track_fault(tracks) is None)
+
+
+def test_other_arrays_are_not_usable() -> None:
+    assert not usable(np.zeros(3)) and usable(empty_tracks())

@@ -15,6 +15,7 @@ from safety_filter.core.robot import (
     BodyKind,
     RobotError,
     RobotModel,
+    config_dir,
     read_config,
     read_urdf,
     urdf_path,
@@ -106,7 +107,7 @@ def test_broken_yaml_is_reported(tmp_path: Path) -> None:
         read_config(path)
 
 
-@pytest.mark.parametrize('name', ['panda'])
+@pytest.mark.parametrize('name', sorted(p.stem for p in config_dir().glob('*.yaml')))
 def test_shipped_robot_covers_every_vertex_of_its_meshes(name: str) -> None:
     import xml.etree.ElementTree as ET
     spec = read_config(name)
