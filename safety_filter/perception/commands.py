@@ -16,7 +16,7 @@ def register(subparsers: Any) -> None:
         "yolo", help="train the detector, from scratch, on rendered pictures")
     train.add_argument("--work", type=Path, default=Path("out/train/yolo"),
                        help="folder of data and checkpoints; a stopped run goes on there")
-    train.add_argument("--epochs", type=int, default=7)
+    train.add_argument("--epochs", type=int, default=4)
     train.add_argument("--scenes", type=int, default=3000, help="scenes, 2 pictures each")
     train.add_argument("--output", type=Path, default=Path("out/train/yolo/yolo11n_seg.onnx"))
     train.set_defaults(run=_train)

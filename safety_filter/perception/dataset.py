@@ -21,7 +21,7 @@ from safety_filter.sim.catalogue import CLASS_NAMES, COLOURS, GRASPABLE, OBSTACL
 from safety_filter.sim.scene import ObjectSpec, Scene, generate
 from safety_filter.sim.world import World
 
-TRAIN_SEED, VAL_SEED, TEST_SEED = 1_000_000, 2_000_000, 3_000_000
+TRAIN_SEED, VAL_SEED, TEST_SEED, CROWDED_SEED = 1_000_000, 2_000_000, 3_000_000, 3_500_000
 MIN_LABEL_PIXELS = 12
 FRAMES_PER_SCENE = 2
 Mask = NDArray[np.bool_]
@@ -37,13 +37,17 @@ class Labelled:
     classes: list[int]
 
 
-def pictures(first_seed: int, scenes: int) -> Iterator[Labelled]:
-    """Yield FRAMES_PER_SCENE pictures of each scene `first_seed` .. `first_seed + scenes - 1`."""
+def pictures(first_seed: int, scenes: int, crowd: bool = True) -> Iterator[Labelled]:
+    """Yield FRAMES_PER_SCENE pictures of each scene `first_seed` .. `first_seed + scenes - 1`.
+
+    Without `crowd` the scenes are those of the simulator, less the unknown shapes.
+    """
     world: World | None = None
     try:
         for seed in range(first_seed, first_seed + scenes):
             rng = np.random.default_rng([seed, 77])
-            scene = crowded(generate(seed, ("free", "demo")[seed % 2]), rng)
+            scene = generate(seed, ("free", "demo")[seed % 2])
+            scene = crowded(scene, rng) if crowd else known_only(scene)
             if world is None:
                 world = World(scene)
             else:
@@ -56,10 +60,17 @@ def pictures(first_seed: int, scenes: int) -> Iterator[Labelled]:
             world.close()
 
 
+def known_only(scene: Scene) -> Scene:
+    """The scene without the shapes that the detector is not to know."""
+    specs = tuple(s for s in scene.specs if s.shape.known)
+    return dataclasses.replace(scene, specs=specs, target=specs.index(scene.target_spec),
+                               destination=specs.index(scene.destination_spec))
+
+
 def crowded(scene: Scene, rng: np.random.Generator) -> Scene:
     """The scene without unknown shapes, some colours redrawn, and with up to six more objects."""
-    specs = [s for s in scene.specs if s.shape.known]
-    target, destination = scene.target_spec, scene.destination_spec
+    scene = known_only(scene)
+    specs, destination = scene.specs, scene.destination_spec
     extra: list[ObjectSpec] = []
     for i in range(int(rng.integers(1, 7))):
         shape = list(_MOVABLE.values())[int(rng.integers(len(_MOVABLE)))]
@@ -86,9 +97,7 @@ def crowded(scene: Scene, rng: np.random.Generator) -> Scene:
     recoloured = [
         dataclasses.replace(s, rgb=_colour(rng))
         if s.shape.colour is None and rng.random() < 0.4 else s for s in specs]
-    return dataclasses.replace(
-        scene, specs=(*recoloured, *extra), target=specs.index(target),
-        destination=specs.index(destination))
+    return dataclasses.replace(scene, specs=(*recoloured, *extra))
 
 
 def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -180,7 +189,7 @@ def polygon(mask: Mask) -> NDArray[np.float64] | None:
     return outline
 
 
-def write(folder: Path, first_seed: int, scenes: int) -> int:
+def write(folder: Path, first_seed: int, scenes: int, crowd: bool = True) -> int:
     """Write pictures and labels in the layout of ultralytics; returns the number of pictures.
 
     `folder/images/*.png` and `folder/labels/*.txt`, one line an object: class and outline, in
@@ -192,7 +201,7 @@ def write(folder: Path, first_seed: int, scenes: int) -> int:
         return total
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "labels").mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(pictures(first_seed, scenes)):
+    for i, picture in enumerate(pictures(first_seed, scenes, crowd)):
         name = f"{first_seed + i // FRAMES_PER_SCENE}_{i % FRAMES_PER_SCENE}"
         height, width = picture.rgb.shape[:2]
         lines = []

@@ -20,8 +20,8 @@ from safety_filter.sim.catalogue import CLASS_NAMES
 
 ARCHITECTURE = "yolo11n-seg.yaml"
 IMAGE_SIZE = 256
-TRAIN_SCENES, VAL_SCENES, TEST_SCENES = 3000, 100, 300
-EPOCHS, BATCH, SEED = 5, 16, 0
+TRAIN_SCENES, VAL_SCENES, TEST_SCENES = 3000, 100, 150
+EPOCHS, BATCH, SEED = 4, 16, 0
 HYPERPARAMETERS: dict[str, Any] = {
     "optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.4,
     "nbs": BATCH, "weight_decay": 5e-4, "mosaic": 0.0, "close_mosaic": 0, "mixup": 0.0,
@@ -71,12 +71,12 @@ def _bfloat16() -> bool:
     return True
 
 
-def write_yaml(folder: Path) -> Path:
+def write_yaml(folder: Path, test: str = "test") -> Path:
     """Write the description of the data set that ultralytics reads; returns its path."""
     names = "\n".join(f"  {i}: {name}" for i, name in enumerate(CLASS_NAMES))
     path = folder / "data.yaml"
     path.write_text(f"path: {folder.resolve()}\ntrain: train/images\nval: val/images\n"
-                    f"test: test/images\nnames:\n{names}\n")
+                    f"test: {test}/images\nnames:\n{names}\n")
     return path
 
 
@@ -107,20 +107,25 @@ def train(work: Path, epochs: int = EPOCHS, train_scenes: int = TRAIN_SCENES) ->
     return last
 
 
-def evaluate(weights: Path, work: Path, scenes: int = TEST_SCENES) -> dict[str, Any]:
-    """Return mAP of a checkpoint or an ONNX file on held-out scenes, with counts."""
+def evaluate(weights: Path, work: Path, scenes: int = TEST_SCENES,
+             crowd: bool = False) -> dict[str, Any]:
+    """Return mAP of a checkpoint or an ONNX file on held-out scenes, with counts.
+
+    The scenes are those of the simulator, or as crowded as those of the training.
+    """
     ultralytics = _ultralytics()
     data = work / "data"
-    pictures = dataset.write(data / "test", dataset.TEST_SEED, scenes)
+    split, seed = ("crowded", dataset.CROWDED_SEED) if crowd else ("test", dataset.TEST_SEED)
+    pictures = dataset.write(data / split, seed, scenes, crowd)
     metrics = ultralytics.YOLO(str(weights), task="segment").val(
-        data=str(write_yaml(data)), split="test", imgsz=IMAGE_SIZE, batch=1, device="cpu",
+        data=str(write_yaml(data, split)), split="test", imgsz=IMAGE_SIZE, batch=1, device="cpu",
         workers=0, plots=False, verbose=False, project=str(work.resolve()), name="val",
         exist_ok=True)
     names = list(CLASS_NAMES)
     per_class = {names[c]: round(float(metrics.seg.ap50[i]), 4)
                  for i, c in enumerate(metrics.seg.ap_class_index)}
     return {
-        "pictures": pictures, "scenes": scenes, "first_seed": dataset.TEST_SEED,
+        "pictures": pictures, "scenes": scenes, "first_seed": seed,
         "objects": int(sum(metrics.nt_per_class)),
         "box_map50": round(float(metrics.box.map50), 4),
         "box_map50_95": round(float(metrics.box.map), 4),
@@ -140,8 +145,8 @@ def export(checkpoint: Path, target: Path) -> Path:
     return target
 
 
-def card(weights: Path, scores: dict[str, Any], epochs: int, minutes: float | None,
-         train_scenes: int = TRAIN_SCENES) -> dict[str, Any]:
+def card(weights: Path, scores: dict[str, Any], crowded: dict[str, Any], epochs: int,
+         minutes: float | None, train_scenes: int = TRAIN_SCENES) -> dict[str, Any]:
     """Return the card that ships beside the weights."""
     ultralytics = _ultralytics()
     frames = dataset.FRAMES_PER_SCENE
@@ -160,7 +165,7 @@ def card(weights: Path, scores: dict[str, Any], epochs: int, minutes: float | No
                       "pictures": train_scenes * frames},
             "val": {"first_seed": dataset.VAL_SEED, "scenes": VAL_SCENES,
                     "pictures": VAL_SCENES * frames}},
-        "held_out": scores,
+        "held_out": scores, "held_out_crowded": crowded,
     }
 
 
@@ -173,6 +178,7 @@ def run(work: Path, target: Path, epochs: int = EPOCHS, train_scenes: int = TRAI
     minutes = round((time.process_time() - start) / 60, 1) if fresh else None
     export(checkpoint, target)
     scores = evaluate(target, work)
-    out = card(target, scores, epochs, minutes, train_scenes)
+    crowded = evaluate(target, work, VAL_SCENES, crowd=True)
+    out = card(target, scores, crowded, epochs, minutes, train_scenes)
     target.with_name(target.stem + "_card.json").write_text(json.dumps(out, indent=1) + "\n")
     return out
