@@ -32,6 +32,7 @@ from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 
 from safety_filter import graph
+from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import Tracks, empty_tracks
@@ -180,7 +181,10 @@ def run_case(
     environment = ros_environment()
     os.environ.update(environment)
     spec = graph.NODES["filter_node"].with_parameters(
-        monitored=False, rate=rate, fifo_priority=fifo
+        monitored=False,
+        rate=rate,
+        deadline=min(FilterParams().deadline, 1.0 / rate),
+        fifo_priority=fifo,
     )
     wiring = tuple(
         (name, "arm/joint_velocity" if name == "~/joint_velocity_out" else target)
