@@ -71,7 +71,6 @@ class SafetyFilter:
         self._clock: tuple[float, float] | None = None
         self._since = -np.inf
         self._stopped, self._reset_asked = p.start_stopped, False
-        self._relaxed = False
         self._zero = np.zeros(n)
         self._apply_params()
 

@@ -1,0 +1,40 @@
+"""The long mode of the search (`make prove`): a thousand runs, and its parts on the quick."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from safety_filter.bench import prove
+from safety_filter.bench.invariance import Case
+from safety_filter.core.robot import RobotModel
+
+
+@pytest.mark.prove
+def test_a_thousand_runs_find_no_unnoticed_collision() -> None:
+    out = Path('out/bench/prove.json')
+    assert prove.main(['--runs', '1000', '--out', str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result['full']['runs'] >= 1000 and result['full']['failed'] == 0
+    assert result['full']['limit_excess'] <= 1e-9
+
+
+def test_wilson_interval_of_none_in_a_thousand() -> None:
+    low, high = prove.wilson(0, 1000)
+    assert low == pytest.approx(0.0) and high == pytest.approx(0.00383, abs=1e-5)
+    assert prove.wilson(0, 0) == [0.0, 1.0]
+
+
+def test_summary_keeps_the_cases_that_failed(panda: RobotModel) -> None:
+    prove._robot[:] = [panda]
+    outcomes = [prove._outcome(Case(seed=k, duration=0.05)) for k in range(2)]
+    result = prove.summary(outcomes)
+    assert result['runs'] == 2 and result['failed'] == 0 and result['failing_cases'] == []
+
+
+def test_cross_entropy_search_draws_new_cases(panda: RobotModel) -> None:
+    prove._robot[:] = [panda]
+    found = prove.search(Case(seed=1, duration=0.02), generations=2, population=4)
+    assert len({o.case.latency for o in found}) == 8
