@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from safety_filter.perception.detector import Detection
 
@@ -124,7 +125,7 @@ def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
         return np.zeros_like(pixels)
     ids, counts = np.unique(inside, return_counts=True)
     main = np.median(depth[pixels & (labels == ids[np.argmax(counts)])])
-    big = [i for i in ids[counts >= 0.25 * counts.max()]
+    big = [i for i in ids[counts >= 0.1 * counts.max()]
            if abs(np.median(depth[pixels & (labels == i)]) - main) < floor]
     return np.asarray(pixels & np.isin(labels, big))
 
@@ -172,6 +173,8 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
             ground = _ground(pixels, owner, flat, depth, points, table_z)
             if ground > table_z:
                 pixels &= points[..., 2] > ground + 0.005
+            # What its mask holds beside it is for the clusters to explain.
+            owner[(owner == i) & above & ~pixels] = -1
         rows, cols = np.nonzero(pixels)
         if rows.size < min_pixels:
             continue
@@ -279,3 +282,36 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
         blobs.append(Blob(r, c, points[r, c], UNKNOWN_CLASS, 0.5,
                           hidden_edges(depth, r, c, robot, step), table_z))
     return blobs
+
+
+def merge_parts(blobs: Sequence[Blob], sure_score: float, join: float) -> list[Blob]:
+    """Return the blobs with unsure detections joined to the unexplained depth that they touch.
+
+    A detector sees known things in parts of unknown ones. Where an unsure detection touches (less
+    than `join`, m, away) a cluster at least half its size, both are one thing of no class.
+    """
+    out = list(blobs)
+    unsure = [b for b in blobs if b.class_id != UNKNOWN_CLASS and not b.support
+              and b.score < sure_score]
+    for part in unsure:
+        for i, other in enumerate(out):
+            if other.class_id != UNKNOWN_CLASS or 2 * len(other.rows) < len(part.rows):
+                continue
+            if _touch(part.points, other.points, join):
+                out[i] = Blob(
+                    np.concatenate([other.rows, part.rows]),
+                    np.concatenate([other.cols, part.cols]),
+                    np.concatenate([other.points, part.points]), UNKNOWN_CLASS, other.score,
+                    np.concatenate([other.hidden, part.hidden]), other.ground)
+                out = [b for b in out if b is not part]
+                break
+    return out
+
+
+def _touch(a: F32, b: F32, distance: float) -> bool:
+    """Whether two clouds (n, 3) and (m, 3) come closer than `distance`, m."""
+    gap = np.maximum(a.min(axis=0) - b.max(axis=0), b.min(axis=0) - a.max(axis=0))
+    if float(gap.max()) > distance:
+        return False
+    nearest, _ = cKDTree(b).query(a[::2], distance_upper_bound=distance)
+    return bool(np.isfinite(nearest).any())

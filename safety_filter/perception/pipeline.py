@@ -252,7 +252,7 @@ class Perception:
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)
-        return things
+        return bl.merge_parts(things, p.sure_score, p.cluster_join)
 
     def _tool_motion(self, stamp: float, tool: F64) -> tuple[F64, F64] | None:
         """Motion (4, 4) of the tool since the last picture and its twist (6,) at base's origin."""

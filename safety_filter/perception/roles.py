@@ -81,6 +81,9 @@ class HoldDetector:
     def _release(self, grip: Grip, track: Track | None) -> None:
         if track is not None:
             track.attached = False
+            # It no longer moves as the tool does; how it moves is to be seen.
+            track.state.x[3:] = 0.0
+            track.state.p[3:, 3:] += 0.3**2 * np.eye(3)
             self.released = (track.id, grip.stamp)
         self.held, self._anchor = None, None
 

@@ -98,8 +98,9 @@ class Tracker:
                 track.state = track.state.predicted(dt, accel)
                 if track.visible < 0.3:
                     # Nothing says that it still moves: slow motion was noise, fast motion ends.
-                    slow = float(np.linalg.norm(track.velocity)) < 0.05
-                    track.state.x[3:] *= np.exp(-dt / (0.2 if slow else 1.0))
+                    speed = float(np.linalg.norm(track.velocity))
+                    fade = np.exp(-dt / (0.2 if speed < 0.05 else 1.0))
+                    track.state.x[3:] *= min(fade, self.params.initial_speed / max(speed, 1e-9))
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                is_hidden: Callable[[Track], bool], dt: float) -> None:
@@ -136,7 +137,8 @@ class Tracker:
         if (track.class_id in self.supports) != (blob.class_id in self.supports):
             return _NEVER
         offset = seen.centre - track.position
-        reach = self.params.gate_distance + 2 * float(np.sqrt(np.trace(track.state.p[:3, :3])))
+        spread = float(np.sqrt(np.trace(track.state.p[:3, :3])))
+        reach = self.params.gate_distance + min(2 * spread, 0.15)
         if float(offset @ offset) > reach**2:
             return _NEVER
         # Sightings that miss a side may be off by as much as the extent they miss.
@@ -144,8 +146,9 @@ class Tracker:
         sigma = np.hypot(np.maximum(seen.sigma, 0.005), slack)
         r = (seen.axes * sigma**2) @ seen.axes.T
         cost = track.state.distance(seen.centre, r)
-        # A turn within one step must not cost the track its id.
-        turn = State(track.state.x, track.state.p + np.eye(6) * 0.012**2)
+        # A turn within one step must not cost the track its id, nor a fall out of the hand.
+        reach = 0.06 if track.attached else 0.02
+        turn = State(track.state.x, track.state.p + np.eye(6) * reach**2)
         cost = min(cost, 4.0 + turn.distance(seen.centre, r))
         if cost > self.params.gate_chi2:
             return _NEVER
@@ -191,7 +194,11 @@ class Tracker:
         piece = blob.class_id == UNKNOWN_CLASS != track.class_id
         if piece:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
-        if not track.attached and track.class_id not in self.supports:
+        alike = not track.clean or bool(np.all(
+            np.abs(seen.half - track.half) < np.maximum(0.2 * track.half, 0.006)))
+        if not alike:
+            r = r + 0.03**2 * np.eye(3)  # part of it, or more than it: hardly to be trusted
+        elif not track.attached and track.class_id not in self.supports:
             off = centre - state.x[:3]
             full = seen.pixels * seen.distance**2 > 0.7 * track.reference
             if full and not piece and seen.sides[:2].all() and (
