@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint bench-filter bench-loop prove clean venv
+.PHONY: demo test lint bench-filter bench-loop prove evaluate clean venv
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,13 +20,17 @@ lint: $(STAMP)
 	$(VENV)/bin/mypy
 
 bench-filter: $(STAMP)
-	$(PY) -m safety_filter.bench.filter $(ARGS)
+	$(PY) -m safety_filter.bench.filter_speed $(ARGS)
 
 bench-loop: $(STAMP)
 	$(PY) -m safety_filter.bench.loop $(ARGS)
 
 prove: $(STAMP)
-	$(PY) -m pytest -m prove --timeout=7200 $(ARGS)
+	$(PY) -m safety_filter.bench.prove $(ARGS)
+
+evaluate: $(STAMP)
+	$(VENV)/bin/safety-filter evaluate vla $(ARGS)
+	$(VENV)/bin/safety-filter evaluate perception $(ARGS)
 
 venv: $(STAMP)
 

@@ -29,7 +29,8 @@ class Timing:
     camera_rate: float = 15.0
     policy_delay: float = 0.05
     perception_delay: float = 0.07
-    limit: float = 16.0  # s, length of an episode at most
+    limit: float = 20.0  # s, length of an episode at most
+    settle: float = 1.0  # s after success, so that a late touch still counts
 
 
 class Guard(Protocol):
@@ -81,8 +82,8 @@ def run_episode(world: World, scene: Scene, brain: Brain, eyes: Eyes | None, gua
     thought: PolicyOutput | None = None
     tracks: Tracks | None = None
     stamp = -1.0
-    next_picture, nearest = 0.0, np.inf
-    while world.time < timing.limit:
+    next_picture, nearest, end = 0.0, np.inf, timing.limit
+    while world.time < end:
         now = world.time
         while chunks and chunks[0][0] <= now:
             thought = chunks.pop(0)[1]
@@ -97,8 +98,8 @@ def run_episode(world: World, scene: Scene, brain: Brain, eyes: Eyes | None, gua
                 seen = eyes.look(world, picture, thought)
                 sightings.append((now + timing.perception_delay, now, seen))
             nearest = min(nearest, world.min_distance())
-            if world.success() and world.tool_pose()[0][2] > 0.15:
-                break
+            if world.success():
+                end = min(end, now + timing.settle)
         played = player.read(now)
         if played.opening is not None:
             world.set_gripper(played.opening)

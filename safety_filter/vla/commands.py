@@ -39,7 +39,8 @@ def register(subparsers: Any) -> None:
     evaluate.add_argument("--frames", type=int, default=500, help="frames for pointing accuracy")
     evaluate.add_argument("--seed0", type=int, default=500_000, help="seed of the first scene")
     evaluate.add_argument("--workers", type=int, default=2)
-    evaluate.add_argument("--close-at", type=float, help="gripper closes above this probability")
+    evaluate.add_argument("--close-at", type=float,
+                          help="gripper closes above this probability (default: the policy's)")
     evaluate.add_argument("--out", type=Path, default=Path("out/bench/vla.json"))
     evaluate.set_defaults(run=run_evaluate)
 

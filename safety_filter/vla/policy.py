@@ -57,7 +57,7 @@ class Policy:
     """A model with its tokenizer and, with a profile, its attention tap."""
 
     def __init__(self, model: VlaModel, tokenizer: PreTrainedTokenizerFast,
-                 profile: HeadProfile | None = None, close_at: float = 0.5) -> None:
+                 profile: HeadProfile | None = None, close_at: float = 0.4) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.profile = profile

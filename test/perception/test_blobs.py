@@ -19,9 +19,9 @@ def above(cell, depth):
 
 def found(cell, depth, detections, supports=()):
     labels = bl.surfaces(depth, above(cell, depth), STEP)
-    return bl.detected(detections, depth, cell.points(depth), above(cell, depth), depth > 0, labels,
-                       NO_ROBOT, [0.03 * (d.class_id in supports) for d in detections], 0.0, 3, 4.0,
-                       0.06, 8, STEP, 0.75)
+    flat = [0.03 * (d.class_id in supports) for d in detections]
+    return bl.detected(detections, depth, cell.points(depth), above(cell, depth), depth > 0,
+                       labels, NO_ROBOT, flat, 0.0, 3, 4.0, 0.06, 8, STEP, 0.75)
 
 
 def unknown(cell, depth, owner, robot=NO_ROBOT):

@@ -25,7 +25,7 @@ def test_boxes_scores_and_masks_are_decoded():
     assert found.class_id == 2
     assert found.score == pytest.approx(0.9)
     np.testing.assert_allclose(found.box, [12, 17, 52, 47])
-    y, x = np.nonzero(found.mask)
+    y, _ = np.nonzero(found.mask)
     assert y.min() >= 17
     assert y.max() <= 46
     assert found.mask[32, 32]

@@ -72,7 +72,7 @@ def test_joints_that_are_not_finite_or_of_another_number_are_rejected(cell, mask
 
 
 def test_unknown_names_are_rejected_with_those_that_exist():
-    with pytest.raises(ValueError, match="'elbow' is not in the robot.*lift"):
+    with pytest.raises(ValueError, match=r"'elbow' is not in the robot.*lift"):
         RobotMask(URDF, ["elbow"], [], "tool")
     with pytest.raises(ValueError, match="tool frame 'hand'"):
         RobotMask(URDF, ["lift"], [], "hand")

@@ -10,11 +10,11 @@ from safety_filter.perception.params import TABLE
 
 pytest.importorskip("pybullet")
 
-from safety_filter.perception import dataset  # noqa: E402
-from safety_filter.perception.episodes import episode, panda_mask, scenes  # noqa: E402
-from safety_filter.perception.evaluate import Tally, report, score  # noqa: E402
-from safety_filter.perception.pipeline import Perception  # noqa: E402
-from safety_filter.sim.catalogue import CLASS_NAMES  # noqa: E402
+from safety_filter.perception import dataset
+from safety_filter.perception.episodes import episode, panda_mask, scenes
+from safety_filter.perception.evaluate import Tally, report, score
+from safety_filter.perception.pipeline import Perception
+from safety_filter.sim.catalogue import CLASS_NAMES
 
 MAX_BYTES = 15e6
 
