@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import subprocess
 import time
@@ -25,6 +24,7 @@ import numpy as np
 
 from safety_filter.bench.invariance import COMMANDS, Case, Outcome, cases, run
 from safety_filter.core.robot import RobotModel
+from safety_filter.stats import wilson
 
 BARE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'tracking_error': 0.0}
 TEETH: dict[str, dict[str, Any]] = {
@@ -64,23 +64,13 @@ def search(case: Case, generations: int = 4, population: int = 12) -> list[Outco
     return found
 
 
-def wilson(count: int, total: int) -> list[float]:
-    """Return the Wilson 95 % interval of a rate."""
-    if total == 0:
-        return [0.0, 1.0]
-    z, rate = 1.959964, count / total
-    middle = rate + z * z / (2 * total)
-    half = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return [max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)]
-
-
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """Return counts and least distances of a set of runs."""
     runs = list(outcomes)
     failed = [o for o in runs if o.failed]
     return {
-        'runs': len(runs), 'failed': len(failed), 'failed_95': wilson(len(failed), len(runs)),
+        'runs': len(runs), 'failed': len(failed),
+        'failed_95': list(wilson(len(failed), len(runs))),
         'stopped': sum(o.stopped_at is not None for o in runs),
         'stop_reasons': dict(Counter(o.reason for o in runs if o.reason)),
         'touched_after_a_stop': sum(o.least < 0.0 for o in runs) - len(failed),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safety_filter import __version__
+from safety_filter.stats import wilson
 
 SCHEMA_VERSION = 1
 _PACKAGES = (
@@ -56,17 +56,6 @@ class Episode:
     @property
     def safe_success(self) -> bool:
         return self.success and not self.collided
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927); (0, 1) without any trial."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def method_summary(episodes: Sequence[Episode]) -> dict[str, Any]:

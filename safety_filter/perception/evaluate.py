@@ -27,6 +27,7 @@ from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.episodes import FIRST_SEED, Step, Truth, episode, panda_mask, scenes
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.pipeline import WALL_ID, DetectorLike, Perception, PerceptionResult
+from safety_filter.stats import wilson
 
 SCHEMA = 1
 MATCH = 0.08  # m: a track farther from every object is a ghost
@@ -152,16 +153,6 @@ def match(truth: list[Truth], tracks: NDArray[np.void]) -> dict[int, int]:
     cost = np.where(distance < MATCH, distance, 1e3)
     rows, cols = linear_sum_assignment(cost)
     return {int(i): int(j) for i, j in zip(rows, cols, strict=True) if cost[i, j] < 1e3}
-
-
-def wilson(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a rate of k in n."""
-    if n == 0:
-        return 0.0, 1.0
-    p = k / n
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def _quantiles(values: list[float], scale: float) -> dict[str, float]:

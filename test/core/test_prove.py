@@ -21,12 +21,6 @@ def test_a_thousand_runs_find_no_unnoticed_collision() -> None:
     assert result['full']['limit_excess'] <= 1e-9
 
 
-def test_wilson_interval_of_none_in_a_thousand() -> None:
-    low, high = prove.wilson(0, 1000)
-    assert low == pytest.approx(0.0) and high == pytest.approx(0.00383, abs=1e-5)
-    assert prove.wilson(0, 0) == [0.0, 1.0]
-
-
 def test_summary_keeps_the_cases_that_failed(panda: RobotModel) -> None:
     prove._robot[:] = [panda]
     outcomes = [prove._outcome(Case(seed=k, duration=0.05)) for k in range(2)]

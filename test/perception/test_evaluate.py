@@ -3,11 +3,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.perception.episodes import Truth
-from safety_filter.perception.evaluate import Tally, match, report, score, table, wilson
+from safety_filter.perception.evaluate import Tally, match, report, score, table
 
 
 def thing(name: str, at, known: bool = True, pixels: int = 200) -> Truth:
@@ -93,12 +92,6 @@ def test_held_objects_are_counted():
     tally = Tally()
     score(steps([[thing("a", (0, 0, 0))]], held="a"), Canned([tracks]), tally)
     assert (tally.held, tally.held_right) == (1, 1)
-
-
-def test_wilson_interval_is_sane():
-    low, high = wilson(95, 100)
-    assert (low, high) == pytest.approx((0.888, 0.978), abs=2e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_report_holds_figures_against_targets():
