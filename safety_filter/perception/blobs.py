@@ -284,24 +284,31 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
     return blobs
 
 
-def merge_parts(blobs: Sequence[Blob], sure_score: float, join: float) -> list[Blob]:
-    """Return the blobs with unsure detections joined to the unexplained depth that they touch.
+def merge_parts(blobs: Sequence[Blob], sure_score: float, join: float,
+                tool: F32) -> list[Blob]:
+    """Return the blobs with parts of unknown things joined to the rest of them.
 
-    A detector sees known things in parts of unknown ones. Where an unsure detection touches (less
-    than `join`, m, away) a cluster at least half its size, both are one thing of no class.
+    A detector sees known things in parts of unknown ones. An unsure detection, or one in the air
+    away from the hand, is one thing with a cluster that it touches (less than `join`, m, away), of
+    the class of the larger of both. `tool`: position (3,) of the hand, which may hold things.
     """
     out = list(blobs)
-    unsure = [b for b in blobs if b.class_id != UNKNOWN_CLASS and not b.support
-              and b.score < sure_score]
-    for part in unsure:
+    for part in blobs:
+        if part.class_id == UNKNOWN_CLASS or part.support:
+            continue
+        in_air = part.points[:, 2].min() > part.ground + 0.04
+        in_hand = float(np.linalg.norm(part.points.mean(axis=0) - tool)) < 0.12
+        if part.score >= sure_score and (not in_air or in_hand):
+            continue
         for i, other in enumerate(out):
-            if other.class_id != UNKNOWN_CLASS or 2 * len(other.rows) < len(part.rows):
+            if other.class_id != UNKNOWN_CLASS:
                 continue
+            major = max(part, other, key=lambda b: len(b.rows))
             if _touch(part.points, other.points, join):
                 out[i] = Blob(
                     np.concatenate([other.rows, part.rows]),
                     np.concatenate([other.cols, part.cols]),
-                    np.concatenate([other.points, part.points]), UNKNOWN_CLASS, other.score,
+                    np.concatenate([other.points, part.points]), major.class_id, major.score,
                     np.concatenate([other.hidden, part.hidden]), other.ground)
                 out = [b for b in out if b is not part]
                 break

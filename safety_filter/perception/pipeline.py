@@ -161,7 +161,8 @@ class Perception:
         detections = self.detector.detect(rgb, p.score_min)
         remembered = self._overlooked(detections, robot.mask)
         t_detect = perf_counter()
-        things = self._blobs(detections, remembered, depth, k, t_base_cam, robot.mask)
+        things = self._blobs(detections, remembered, depth, k, t_base_cam, robot.mask,
+                             robot.t_base_tool[:3, 3])
         t_blobs = perf_counter()
         self.tracker.predict(stamp, self._tool_motion(stamp, robot.t_base_tool))
         eye, focal = t_base_cam[:3, 3], float(k[0, 0])
@@ -229,7 +230,7 @@ class Perception:
         return out
 
     def _blobs(self, found: Sequence[Detection], remembered: Sequence[Detection], depth: F32,
-               k: F64, t_base_cam: F64, robot: NDArray[np.bool_]) -> list[bl.Blob]:
+               k: F64, t_base_cam: F64, robot: NDArray[np.bool_], tool: F64) -> list[bl.Blob]:
         """Blobs of what was found, then of depth that neither it nor memory explains."""
         detections = [*found, *remembered]
         p = self.params
@@ -252,7 +253,8 @@ class Perception:
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)
-        return bl.merge_parts(things, p.sure_score, p.cluster_join)
+        return bl.merge_parts(things, p.sure_score, p.cluster_join,
+                              tool.astype(np.float32))
 
     def _tool_motion(self, stamp: float, tool: F64) -> tuple[F64, F64] | None:
         """Motion (4, 4) of the tool since the last picture and its twist (6,) at base's origin."""

@@ -35,6 +35,7 @@ class Track:
     score: float
     hits: int = 1
     misses: int = 0
+    oversize: int = 0  # sightings in a row that show more than its extent
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
@@ -128,6 +129,7 @@ class Tracker:
         for b, blob in enumerate(blobs):
             if b not in matched and not self._explained(blob, raw[b]):
                 self._start(blob, raw[b], b)
+        self._merge_doubles()
         self._age(is_hidden)
 
     # -- association ------------------------------------------------------------------------
@@ -237,6 +239,7 @@ class Tracker:
 
     def _learn_shape(self, track: Track, seen: Measurement) -> None:
         area = seen.pixels * seen.distance**2
+        track.oversize = track.oversize + 1 if np.any(seen.half > track.half + 0.01) else 0
         if seen.sides.all():
             rate = 0.15 if track.clean else 1.0
             track.half = track.half + rate * (seen.half - track.half)
@@ -248,8 +251,8 @@ class Tracker:
             track.yaw = track.yaw + (rate if track.clean else 1.0) * turned
             track.reference = max(area, track.reference + 0.1 * (area - track.reference))
             track.clean = True
-        elif track.clean and np.any(seen.half > track.half + 0.01):
-            # It shows more than it has: it fell over, or what it was taken for was wrong.
+        elif track.clean and track.oversize >= 4:
+            # It keeps showing more than it has: it fell over, or was taken for something else.
             track.half = track.half + 0.5 * np.maximum(seen.half - track.half, 0.0)
             track.box, track.form, track.yaw = track.half.copy(), seen.form, seen.yaw
         elif not track.clean:
@@ -289,6 +292,28 @@ class Tracker:
             track.state.x[2], track.state.x[5] = floor, 0.0
         return bool(np.all(track.position > p.workspace_min)
                     and np.all(track.position < p.workspace_max))
+
+    def _merge_doubles(self) -> None:
+        """Drop unseen tracks that stand where a seen one does; the older id stays."""
+        gone: list[Track] = []
+        for old in self.tracks:
+            if old.blob >= 0 or old.attached or old.class_id in self.supports:
+                continue
+            for new in self.tracks:
+                known = UNKNOWN_CLASS not in (old.class_id, new.class_id)
+                if new.blob < 0 or new.class_id in self.supports or (
+                        known and old.class_id != new.class_id):
+                    continue
+                reach = 0.5 * float(min(old.half.max(), new.half.max()))
+                if float(np.linalg.norm(old.position - new.position)) < reach:
+                    if old.id < new.id and not new.attached:
+                        new.id, new.confirmed = old.id, new.confirmed or old.confirmed
+                        new.first_seen = old.first_seen
+                        new.votes = {c: old.votes.get(c, 0.0) + new.votes.get(c, 0.0)
+                                     for c in {*old.votes, *new.votes}}
+                    gone.append(old)
+                    break
+        self.tracks = [t for t in self.tracks if not any(t is g for g in gone)]
 
     def _find_again(self, track: Track, blob: Blob, seen: Measurement) -> Track | None:
         best, best_cost = None, self.params.gate_chi2
