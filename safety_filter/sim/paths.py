@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 KINDS = ("straight", "arc", "stop_and_go", "reversing")
+ACCELERATION = 0.4  # m/s^2, what config/filter.yaml declares of the movers of the simulated cell
 
 
 @dataclass(frozen=True)
 class Path:
-    """Motion between two points of the base frame.
+    """Motion between two points of the base frame that never accelerates faster than it says.
 
     kind: "straight" goes once from start to end and stays; "stop_and_go" does the same with a
-    rest in the middle; "reversing" swings between them sinusoidally; "arc" swings along the
-    half circle whose chord joins them. `speed` is the (peak) speed in m/s, `delay` the time
-    before it starts in s, `rest` the length of the rest in s.
+    rest in the middle; both with a trapezoidal speed profile. "reversing" swings between the
+    points sinusoidally, "arc" along the half circle whose chord joins them. `speed` is the peak
+    speed in m/s (not reached on a leg shorter than speed^2 / acceleration), `delay` the time
+    before it starts in s, `rest` the length of the rest in s, `acceleration` the bound in m/s^2.
+
+    With chord L and peak speed v, "reversing" accelerates by at most 2 v^2 / L, at its ends. On
+    the arc of radius r = L / 2 the tangential part is at most 2 v^2 / (pi r), at the ends, the
+    centripetal part v^2 / r, in the middle, and their sum at no other time more than that: again
+    2 v^2 / L. A swing that would exceed `acceleration` is refused.
     """
 
     kind: str
@@ -27,23 +35,50 @@ class Path:
     speed: float
     delay: float = 0.0
     rest: float = 1.0
+    acceleration: float = ACCELERATION
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"path kind: expected one of {KINDS}, got {self.kind!r}")
-        if not self.speed > 0:
-            raise ValueError(f"path speed: expected > 0 m/s, got {self.speed}")
+        for name in ("speed", "acceleration"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"path {name}: expected > 0, got {getattr(self, name)}")
+        if self._swings and self.length > 0:
+            peak = 2 * self.speed**2 / self.length
+            if peak > self.acceleration * (1 + 1e-9):
+                raise ValueError(
+                    f"path {self.kind}: at {self.speed} m/s over {self.length:.3f} m it "
+                    f"accelerates by {peak:.3f} m/s^2, expected at most {self.acceleration}")
+
+    @property
+    def _swings(self) -> bool:
+        return self.kind in ("arc", "reversing")
+
+    @property
+    def length(self) -> float:
+        """Distance from start to end, m."""
+        return float(np.linalg.norm(np.subtract(self.end, self.start)))
+
+    @property
+    def stops_at(self) -> float:
+        """Time of the scene from which on it rests at the end, s; infinite for swings."""
+        if self._swings:
+            return inf
+        if self.kind == "straight":
+            return self.delay + self._leg_time(self.length)
+        return self.delay + 2 * self._leg_time(self.length / 2) + self.rest
 
     def state(self, t: float) -> tuple[Array, Array]:
         """Position (3,) m and velocity (3,) m/s at time t of the scene, s."""
         a, b = np.asarray(self.start, float), np.asarray(self.end, float)
         chord = b - a
-        length = float(np.linalg.norm(chord))
+        length = self.length
         t = t - self.delay
         if t <= 0 or length == 0:
             return a, np.zeros(3)
-        if self.kind in ("straight", "stop_and_go"):
-            return self._along(a, chord / length, length, t)
+        if not self._swings:
+            travelled, speed = self._travelled(length, t)
+            return a + travelled / length * chord, speed / length * chord
         if self.kind == "reversing":
             omega = 2 * self.speed / length
             s, rate = (1 - np.cos(omega * t)) / 2, omega * np.sin(omega * t) / 2
@@ -58,16 +93,38 @@ class Path:
         position = centre + radius * (np.cos(angle) * x + np.sin(angle) * y)
         return position, radius * rate * (-np.sin(angle) * x + np.cos(angle) * y)
 
-    def _along(self, a: Array, direction: Array, length: float, t: float) -> tuple[Array, Array]:
-        if self.kind == "stop_and_go":
-            half = length / 2 / self.speed
-            if half < t <= half + self.rest:
-                return a + length / 2 * direction, np.zeros(3)
-            t = t if t <= half else t - self.rest
-        s = self.speed * t
-        if s >= length:
-            return a + length * direction, np.zeros(3)
-        return a + s * direction, self.speed * direction
+    def _travelled(self, length: float, t: float) -> tuple[float, float]:
+        """Way in m and speed in m/s, t seconds after the start of a path of this length."""
+        if self.kind == "straight":
+            return self._leg(length, t)
+        half, time = length / 2, self._leg_time(length / 2)
+        if t <= time + self.rest:
+            return self._leg(half, t)
+        way, speed = self._leg(half, t - time - self.rest)
+        return half + way, speed
+
+    def _ramp(self, length: float) -> float:
+        """Seconds of speeding up on a leg from rest to rest; slowing down takes the same."""
+        return min(self.speed / self.acceleration, sqrt(length / self.acceleration))
+
+    def _leg_time(self, length: float) -> float:
+        if length == 0:
+            return 0.0
+        ramp = self._ramp(length)
+        return ramp + length / (self.acceleration * ramp)
+
+    def _leg(self, length: float, t: float) -> tuple[float, float]:
+        """Way and speed t seconds into a leg from rest to rest: trapezoid, or triangle."""
+        ramp, time = self._ramp(length), self._leg_time(length)
+        if t >= time:
+            return length, 0.0
+        peak = self.acceleration * ramp
+        if t < ramp:
+            return self.acceleration * t * t / 2, self.acceleration * t
+        if t <= time - ramp:
+            return peak * (t - ramp / 2), peak
+        left = time - t
+        return length - self.acceleration * left * left / 2, self.acceleration * left
 
     def samples(self, duration: float, dt: float = 0.05) -> Array:
         """Positions (n, 3) along the path over `duration` seconds, for clearance checks."""

@@ -59,15 +59,32 @@ def test_the_catalogue_names_at_least_twelve_distinct_objects() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_path_velocity_is_the_derivative_of_its_position(kind: str) -> None:
     path = Path(kind, (0.3, -0.2, 0.1), (0.6, 0.2, 0.1), 0.2, delay=0.5, rest=0.7)
-    h, kinks = 1e-6, 0
-    for t in np.linspace(0.0, 8.0, 801):
-        before, after = path.state(t - h)[0], path.state(t + h)[0]
-        measured = (after - before) / (2 * h)
-        if np.linalg.norm(measured - path.state(t)[1]) > 1e-5:
-            kinks += 1
-    assert kinks <= 4  # where a straight path starts, rests, goes on and ends
-    speeds = [np.linalg.norm(path.state(t)[1]) for t in np.linspace(0, 8, 801)]
-    assert max(speeds) == pytest.approx(0.2, rel=0.01)
+    h = 1e-6
+    times = np.linspace(0.0, 8.0, 801)
+    for t in times:
+        measured = (path.state(t + h)[0] - path.state(t - h)[0]) / (2 * h)
+        assert measured == pytest.approx(path.state(t)[1], abs=2e-6)
+    assert max(np.linalg.norm(path.state(t)[1]) for t in times) == pytest.approx(0.2, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("speed", "length"), [(0.25, 0.32), (0.1, 0.6), (0.2, 0.2)])
+def test_no_path_accelerates_beyond_its_bound(kind: str, speed: float, length: float) -> None:
+    path = Path(kind, (0.3, 0.0, 0.1), (0.3 + length, 0.0, 0.1), speed, delay=0.2, rest=0.5)
+    h = 1e-4
+    times = np.arange(0.0, 8.0, 0.01)
+    peak = max(float(np.linalg.norm(path.state(t + h)[1] - path.state(t)[1])) / h for t in times)
+    assert peak <= path.acceleration * (1 + 1e-6)
+    if kind in ("arc", "reversing"):  # the formula of the docstring
+        assert peak == pytest.approx(2 * speed**2 / length, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["straight", "stop_and_go"])
+def test_a_path_rests_at_its_end_from_the_time_it_says(kind: str) -> None:
+    path = Path(kind, (0.3, 0.1, 0.1), (0.6, 0.1, 0.1), 0.25, delay=0.4)
+    assert np.linalg.norm(path.state(path.stops_at - 0.01)[1]) > 0.0
+    position, velocity = path.state(path.stops_at)
+    assert position == pytest.approx(path.end) and velocity == pytest.approx(np.zeros(3))
 
 
 def test_path_rejects_what_it_cannot_follow() -> None:
@@ -75,3 +92,5 @@ def test_path_rejects_what_it_cannot_follow() -> None:
         Path("zigzag", (0, 0, 0), (1, 0, 0), 0.1)
     with pytest.raises(ValueError, match="speed"):
         Path("arc", (0, 0, 0), (1, 0, 0), 0.0)
+    with pytest.raises(ValueError, match=r"accelerates by 1\.000 m/s\^2, expected at most 0\.4"):
+        Path("reversing", (0, 0, 0), (0.18, 0, 0), 0.3)
