@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from functools import cached_property
+from math import cos, inf, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Path:
     def _swings(self) -> bool:
         return self.kind in ("arc", "reversing")
 
-    @property
+    @cached_property
     def length(self) -> float:
         """Distance from start to end, m."""
         return float(np.linalg.norm(np.subtract(self.end, self.start)))
@@ -70,38 +71,55 @@ class Path:
 
     def state(self, t: float) -> tuple[Array, Array]:
         """Position (3,) m and velocity (3,) m/s at time t of the scene, s."""
-        a, b = np.asarray(self.start, float), np.asarray(self.end, float)
-        chord = b - a
-        length = self.length
-        t = t - self.delay
-        if t <= 0 or length == 0:
-            return a, np.zeros(3)
-        if not self._swings:
-            travelled, speed = self._travelled(length, t)
-            return a + travelled / length * chord, speed / length * chord
-        if self.kind == "reversing":
-            omega = 2 * self.speed / length
-            s, rate = (1 - np.cos(omega * t)) / 2, omega * np.sin(omega * t) / 2
-            return a + s * chord, rate * chord
-        radius = length / 2
-        centre, x = (a + b) / 2, -chord / length
-        y = np.array([-x[1], x[0], 0.0])
-        # The angle swings 0..pi so that the peak tangential speed is `speed`.
-        omega = 2 * self.speed / (np.pi * radius)
-        angle = np.pi / 2 * (1 - np.cos(omega * t))
-        rate = np.pi / 2 * omega * np.sin(omega * t)
-        position = centre + radius * (np.cos(angle) * x + np.sin(angle) * y)
-        return position, radius * rate * (-np.sin(angle) * x + np.cos(angle) * y)
+        share, rate = self._progress(t)
+        a, chord = self._ends
+        if self.kind != "arc":
+            return a + share * chord, rate * chord
+        x, y = self._axes
+        angle, turn = np.pi * share, np.pi * rate
+        across, along = sin(angle), cos(angle)
+        return a + (along - 1.0) * x + across * y, turn * (along * y - across * x)
 
-    def _travelled(self, length: float, t: float) -> tuple[float, float]:
-        """Way in m and speed in m/s, t seconds after the start of a path of this length."""
+    def samples(self, duration: float, dt: float = 0.05) -> Array:
+        """Positions (n, 3) along the path over `duration` seconds, for clearance checks."""
+        share = np.array([[self._progress(t)[0]] for t in np.arange(0.0, duration, dt)])
+        a, chord = self._ends
+        if self.kind != "arc":
+            return np.asarray(a + share * chord)
+        x, y = self._axes
+        return np.asarray(a + (np.cos(np.pi * share) - 1.0) * x + np.sin(np.pi * share) * y)
+
+    @cached_property
+    def _ends(self) -> tuple[Array, Array]:
+        start = np.asarray(self.start, float)
+        return start, np.asarray(self.end, float) - start
+
+    @cached_property
+    def _axes(self) -> tuple[Array, Array]:
+        """From the centre of the arc to its start, and across (3,), both of its radius."""
+        x = -self._ends[1] / 2
+        return x, np.array([-x[1], x[0], 0.0])
+
+    def _progress(self, t: float) -> tuple[float, float]:
+        """Share of the way (of the half turn, for the arc) covered at t, and its rate in 1/s."""
+        t = t - self.delay
+        length = self.length
+        if t <= 0 or length == 0:
+            return 0.0, 0.0
+        if self._swings:
+            way = length if self.kind == "reversing" else np.pi * length / 2
+            omega = 2 * self.speed / way  # the peak rate of (1 - cos) / 2 is omega / 2
+            return (1 - cos(omega * t)) / 2, omega * sin(omega * t) / 2
         if self.kind == "straight":
-            return self._leg(length, t)
+            way, speed = self._leg(length, t)
+            return way / length, speed / length
         half, time = length / 2, self._leg_time(length / 2)
         if t <= time + self.rest:
-            return self._leg(half, t)
-        way, speed = self._leg(half, t - time - self.rest)
-        return half + way, speed
+            way, speed = self._leg(half, t)
+        else:
+            way, speed = self._leg(half, t - time - self.rest)
+            way += half
+        return way / length, speed / length
 
     def _ramp(self, length: float) -> float:
         """Seconds of speeding up on a leg from rest to rest; slowing down takes the same."""
@@ -125,7 +143,3 @@ class Path:
             return peak * (t - ramp / 2), peak
         left = time - t
         return length - self.acceleration * left * left / 2, self.acceleration * left
-
-    def samples(self, duration: float, dt: float = 0.05) -> Array:
-        """Positions (n, 3) along the path over `duration` seconds, for clearance checks."""
-        return np.array([self.state(t)[0] for t in np.arange(0.0, duration, dt)])
