@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safety_filter.sim.catalogue import (
     COLOURS,
@@ -25,7 +26,8 @@ WORKSPACE_LOW = (0.36, -0.27)
 WORKSPACE_HIGH = (0.66, 0.27)
 HOME_TOOL = (0.44, 0.0, 0.27)
 HAND_RADIUS = 0.13  # m, of the open hand seen from above, with room to spare
-SUITES = ("free", "demo")
+BENCH_SUITES = ("static-1", "static-2", "dynamic-3", "dynamic-4", "clutter-5")
+SUITES = ("free", "demo", *BENCH_SUITES)
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,25 @@ class Scene:
 
 
 def generate(
-    seed: int, suite: str = "free", *, held_out: bool = False, paraphrase: bool = False
+    seed: int, suite: str = "free", *, task: int | None = None, held_out: bool = False,
+    paraphrase: bool = False
 ) -> Scene:
     """The scene of this suite and seed.
 
     suite: "free" has still objects only; "demo" adds one or two movers that cross the way from
-    the arm to the target or from the target to the destination. With `held_out` the target is a
-    colour-shape combination that training never saw; with `paraphrase` the instruction is worded
-    as training never worded it.
+    the arm to the target or from the target to the destination; the benchmark's suites are in
+    suites.py, and `task` is one of its TASKS, by default the seed's. With `held_out` the target
+    is a colour-shape combination that training never saw; with `paraphrase` the instruction is
+    worded as training never worded it.
 
-    Raises: ValueError for an unknown suite.
+    Raises: ValueError for an unknown suite or task.
     """
     if suite not in SUITES:
         raise ValueError(f"suite: expected one of {SUITES}, got {suite!r}")
+    if suite in BENCH_SUITES:
+        return _benchmark(seed, suite, task, held_out, paraphrase)
+    if task is not None:
+        raise ValueError(f"task: suite {suite!r} has none; expected None, got {task}")
     rng = np.random.default_rng([seed, zlib.crc32(suite.encode())])
     for _ in range(200):
         specs = _place(rng, suite, held_out)
@@ -110,13 +118,37 @@ def generate(
     destination = destinations[int(rng.integers(len(destinations)))]
     if suite == "demo":
         specs += _movers(rng, specs, target, destination)
+    return _finish(rng, suite, seed, specs, target, destination, paraphrase)
+
+
+def _benchmark(seed: int, suite: str, task: int | None, held_out: bool,
+               paraphrase: bool) -> Scene:
+    from safety_filter.sim.suites import TASKS, layout  # it builds on this module
+
+    task = seed % len(TASKS) if task is None else task
+    if not 0 <= task < len(TASKS):
+        listed = ", ".join(f"{i} ({a} to {b})" for i, (a, b) in enumerate(TASKS))
+        raise ValueError(f"task: expected one of {listed}, got {task}")
+    rng = np.random.default_rng([seed, zlib.crc32(suite.encode()), task])
+    for _ in range(2000):
+        specs = layout(rng, suite, task, held_out)
+        if specs is not None:
+            return _finish(rng, suite, seed, specs, 0, 1, paraphrase)
+    raise RuntimeError(f"no layout found for suite {suite!r} task {task} seed {seed}")
+
+
+def _finish(rng: np.random.Generator, suite: str, seed: int, specs: list[ObjectSpec], target: int,
+            destination: int, paraphrase: bool) -> Scene:
+    """The scene with its looks and its instruction."""
     templates = PARAPHRASE_TEMPLATES if paraphrase else TRAIN_TEMPLATES
-    scene = Scene(suite, seed, tuple(specs), target, destination, "", _appearance(rng),
+    scene = Scene(suite, seed, tuple(specs), target, destination, "", draw_appearance(rng),
                   tuple(rng.uniform(-0.08, 0.08, 7)))
     return scene.retask(target, destination, templates[int(rng.integers(len(templates)))])
 
 
-def _spec(rng: np.random.Generator, shape: Shape, role: str, held_out: bool | None) -> ObjectSpec:
+def draw_spec(rng: np.random.Generator, shape: Shape, role: str,
+              held_out: bool | None) -> ObjectSpec:
+    """A thing in a colour and at an angle; `held_out` None: any colour."""
     if shape.colour is not None:
         name, rgb = shape.name, shape.colour
     else:
@@ -133,7 +165,8 @@ def _spec(rng: np.random.Generator, shape: Shape, role: str, held_out: bool | No
     return ObjectSpec(name, shape, rgb, (0.0, 0.0, shape.half_extents[2]), yaw, role)
 
 
-def _choose(rng: np.random.Generator, shapes: dict[str, Shape]) -> Shape:
+def choose(rng: np.random.Generator, shapes: dict[str, Shape]) -> Shape:
+    """One of the shapes."""
     return list(shapes.values())[int(rng.integers(len(shapes)))]
 
 
@@ -143,14 +176,14 @@ def _place(rng: np.random.Generator, suite: str, held_out: bool) -> list[ObjectS
     n_destinations = int(rng.integers(1, 4)) if suite == "free" else int(rng.integers(1, 3))
     n_destinations = min(n_destinations, 6 - n_objects)
     kinds = rng.permutation(list(DESTINATIONS))[:n_destinations]
-    wanted = [_spec(rng, DESTINATIONS[k], "destination", None) for k in kinds]
+    wanted = [draw_spec(rng, DESTINATIONS[k], "destination", None) for k in kinds]
     names: set[str] = set()
     while len(names) < n_objects:
         first = not names
-        shape = _choose(rng, GRASPABLE)
+        shape = choose(rng, GRASPABLE)
         if not first and rng.random() < 0.25:
-            shape = _choose(rng, {**OBSTACLES, **UNKNOWN} if suite == "demo" else OBSTACLES)
-        spec = _spec(rng, shape, "object", held_out if first else False)
+            shape = choose(rng, {**OBSTACLES, **UNKNOWN} if suite == "demo" else OBSTACLES)
+        spec = draw_spec(rng, shape, "object", held_out if first else False)
         if spec.name not in names:
             names.add(spec.name)
             wanted.append(spec)
@@ -180,7 +213,7 @@ def _movers(rng: np.random.Generator, specs: list[ObjectSpec], target: int,
     for _ in range(int(rng.integers(1, 3))):
         for _ in range(300):
             mover = _mover(rng, specs[target].position, specs[destination].position)
-            if mover.name not in taken and _clear(mover, specs + movers) \
+            if mover.name not in taken and clear(mover, specs + movers) \
                     and _leaves_room(mover, specs[target], specs[destination]):
                 movers.append(mover)
                 taken.add(mover.name)
@@ -190,8 +223,8 @@ def _movers(rng: np.random.Generator, specs: list[ObjectSpec], target: int,
 
 def _mover(rng: np.random.Generator, target: tuple[float, float, float],
            destination: tuple[float, float, float]) -> ObjectSpec:
-    shape = _choose(rng, OBSTACLES if rng.random() < 0.8 else UNKNOWN)
-    base = _spec(rng, shape, "mover", False)
+    shape = choose(rng, OBSTACLES if rng.random() < 0.8 else UNKNOWN)
+    base = draw_spec(rng, shape, "mover", False)
     leg = (HOME_TOOL, target) if rng.random() < 0.3 else (target, destination)
     along = rng.uniform(0.25, 1.0)
     cross = np.asarray(leg[0]) * (1 - along) + np.asarray(leg[1]) * along
@@ -219,26 +252,35 @@ def _leaves_room(mover: ObjectSpec, *goals: ObjectSpec) -> bool:
                > mover.shape.radius + HAND_RADIUS for g in goals)
 
 
-def _clear(mover: ObjectSpec, others: list[ObjectSpec]) -> bool:
-    assert mover.path is not None
-    samples = mover.path.samples(25.0)
-    if np.any(np.hypot(samples[:, 0], samples[:, 1]) < 0.30):
-        return False  # too close to the robot's base for the arm to evade
-    if np.linalg.norm(samples - np.asarray(HOME_TOOL), axis=1).min() < 0.16:
-        return False
-    bottom = mover.position[2] - mover.shape.half_extents[2]
+def clear(spec: ObjectSpec, others: list[ObjectSpec], space: float = 0.012) -> bool:
+    """Whether a thing, on all of its path, stays `space` (m) away from all others on theirs.
+
+    What moves also keeps away from the robot's base and from where the tool starts.
+    """
+    samples = _track(spec)
+    if spec.path is not None and spec.role == "mover":
+        if np.any(np.hypot(samples[:, 0], samples[:, 1]) < 0.30):
+            return False  # too close to the robot's base for the arm to evade
+        if np.linalg.norm(samples - np.asarray(HOME_TOOL), axis=1).min() < 0.16:
+            return False
+    bottom = spec.position[2] - spec.shape.half_extents[2]
     for other in others:
-        track = (other.path.samples(25.0) if other.path is not None
-                 else np.asarray(other.position)[None])
+        track = _track(other)
         if other.path is None and bottom > other.position[2] + other.shape.half_extents[2] + 0.01:
             continue
-        gap = mover.shape.radius + other.shape.radius + 0.012
-        if np.hypot(samples[:, 0] - track[:, 0], samples[:, 1] - track[:, 1]).min() < gap:
+        gap = spec.shape.radius + other.shape.radius + space
+        n = min(len(samples), len(track)) if min(len(samples), len(track)) > 1 else None
+        if np.hypot(samples[:n, 0] - track[:n, 0], samples[:n, 1] - track[:n, 1]).min() < gap:
             return False
     return True
 
 
-def _appearance(rng: np.random.Generator) -> Appearance:
+def _track(spec: ObjectSpec) -> NDArray[np.float64]:
+    return (spec.path.samples(25.0) if spec.path is not None
+            else np.asarray(spec.position, float)[None])
+
+
+def draw_appearance(rng: np.random.Generator) -> Appearance:
     shade = rng.uniform(0.45, 0.95)
     table = tuple(float(v) for v in np.clip(shade + rng.uniform(-0.10, 0.10, 3), 0, 1))
     light = (float(rng.uniform(-0.6, 0.9)), float(rng.uniform(-0.9, 0.9)), 1.2)

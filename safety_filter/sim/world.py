@@ -21,7 +21,7 @@ from safety_filter.sim.render import (
     texture_files,
     wrist_camera_pose,
 )
-from safety_filter.sim.scene import Scene
+from safety_filter.sim.scene import ObjectSpec, Scene
 
 Array = NDArray[np.float64]
 DT = 1.0 / 240.0
@@ -108,6 +108,7 @@ class World:
             self._labels[self.bodies[spec.name]] = (spec.name, role)
         self.judge = ContactJudge(c, self.robot, self.links)
         self.teleport(HOME_Q + np.asarray(scene.home_q_noise), MAX_OPENING)
+        self._driven: tuple[int, list[tuple[ObjectSpec, Array, Array]]] | None = None
         self._drive_movers()
         self._rest = {name: self._pose(body)[0] for name, body in self.bodies.items()}
         self.displacement = dict.fromkeys(self.bodies, 0.0)
@@ -192,10 +193,13 @@ class World:
         self.judge.update(self.time, self._labels, self.held)
 
     def _drive_movers(self) -> None:
-        for spec in self.scene.specs:
-            if spec.path is None:
-                continue
-            position, velocity = spec.path.state(self.time)
+        """Put what is driven where its path has it; an object is free once it has arrived."""
+        if self._driven is None or self._driven[0] != self.steps:
+            self._driven = self.steps, [
+                (spec, *spec.path.state(self.time)) for spec in self.scene.specs
+                if spec.path is not None
+                and (spec.role == "mover" or self.time <= spec.path.stops_at)]
+        for spec, position, velocity in self._driven[1]:
             body = self.bodies[spec.name]
             p.resetBasePositionAndOrientation(
                 body, position.tolist(), p.getQuaternionFromEuler([0, 0, spec.yaw]),
@@ -203,16 +207,21 @@ class World:
             p.resetBaseVelocity(body, velocity.tolist(), [0, 0, 0], physicsClientId=self._client)
 
     def _measure_displacement(self) -> None:
-        """L1 displacement of each object; of a mover, the sum of what contacts pushed it off."""
-        for spec in self.scene.specs:
-            position = self._pose(self.bodies[spec.name])[0]
-            if spec.path is None:
-                off = float(np.abs(position - self._rest[spec.name]).sum())
-                self.displacement[spec.name] = max(self.displacement[spec.name], off)
-            else:
-                expected = spec.path.state(self.time)[0]
+        """L1 displacement of each object; of a mover, the sum of what contacts pushed it off.
+
+        The target's says nothing: it is there to be moved.
+        """
+        movers = {spec.name: spec.path for spec in self.scene.specs
+                  if spec.path is not None and spec.role == "mover"}
+        for name, body in self.bodies.items():
+            position = self._pose(body)[0]
+            if name in movers:
+                expected = movers[name].state(self.time)[0]
                 off = float(np.abs(position - expected)[:2].sum())
-                self.displacement[spec.name] += max(0.0, off - 2e-3)
+                self.displacement[name] += max(0.0, off - 2e-3)
+            else:
+                off = float(np.abs(position - self._rest[name]).sum())
+                self.displacement[name] = max(self.displacement[name], off)
 
     def _held_body(self) -> int | None:
         touched = [

@@ -1,0 +1,244 @@
+"""Scenes of the benchmark: pure functions of suite, task and seed.
+
+static-1   a tall obstacle stands beside the target, on the side the arm comes from or leaves to
+static-2   a tall obstacle stands across the way, farther off
+dynamic-3  an obstacle moves on a straight line for 1.5 s, then stands across the way
+dynamic-4  one to three movers of 0.1-0.3 m/s: they cross, reverse, stop and go, pass behind the
+           arm, come while the object is placed; an unknown class is always among the obstacles,
+           and in one scene of four the target itself is moved before the grasp
+clutter-5  6-10 objects with narrow gaps
+
+The first three follow the levels of SafeLIBERO (arXiv 2512.11891) and the dynamic variant of KNOWS
+(arXiv 2606.09749). Every mover keeps within the acceleration that config/filter.yaml declares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from safety_filter.sim.catalogue import DESTINATIONS, GRASPABLE, OBSTACLES, UNKNOWN, Shape
+from safety_filter.sim.paths import ACCELERATION, Path
+from safety_filter.sim.scene import (
+    HOME_TOOL,
+    WORKSPACE_HIGH,
+    WORKSPACE_LOW,
+    ObjectSpec,
+    choose,
+    clear,
+    draw_spec,
+)
+
+Rng = np.random.Generator
+Point = tuple[float, float, float]
+TASKS: tuple[tuple[str, str], ...] = (
+    ("cube", "plate"), ("can", "bin"), ("block", "tray"), ("ball", "bin"),
+    ("brick", "zone"), ("can", "plate"), ("block", "zone"), ("cube", "tray"))
+"""Target's shape and destination; colours, wording and layout come from the seed."""
+# Half sizes (x, y) of what comes down over a goal: hand and open fingers, m.
+_HAND, _FINGERS, _HAND_HEIGHT = (0.045, 0.115), (0.022, 0.070), 0.05
+_TALL = [OBSTACLES["bottle"], OBSTACLES["carton"], UNKNOWN["cross"]]
+_CLUTTER_LOW, _CLUTTER_HIGH = (0.34, -0.33), (0.70, 0.33)
+
+
+@dataclass
+class Draft:
+    """A scene in the making; `goals` are where target and destination are for the hand (xyz)."""
+
+    rng: Rng
+    specs: list[ObjectSpec]
+    goals: tuple[Point, Point]
+
+    @property
+    def legs(self) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
+        """The two ways of the tool: to the target, and on to the destination."""
+        return (HOME_TOOL, self.goals[0]), self.goals
+
+    def fits(self, spec: ObjectSpec, gap: float) -> bool:
+        """Whether a spec stays `gap` away from all others and leaves room for the hand."""
+        return clear(spec, self.specs, gap) and self.reachable(spec)
+
+    def reachable(self, spec: ObjectSpec) -> bool:
+        """Whether the hand gets to both goals beside a spec, at rest or at the end of its path."""
+        if spec.path is not None and np.isinf(spec.path.stops_at):
+            return True
+        where = spec.position if spec.path is None else spec.path.end
+        return all(hand_gap(goal, where, spec.shape) > 0.015 for goal in self.goals)
+
+    def add(self, spec: ObjectSpec | None) -> bool:
+        """Put a spec in, unless it is None or its name is taken; return whether it is in."""
+        if spec is None or spec.name in {s.name for s in self.specs}:
+            return False
+        self.specs.append(spec)
+        return True
+
+
+def layout(rng: Rng, suite: str, task: int, held_out: bool) -> list[ObjectSpec] | None:
+    """Specs with the target first and its destination second; None if this try does not fit."""
+    draft = _goals(rng, suite, task, held_out)
+    if draft is None or not _FILL[suite](draft):
+        return None
+    return draft.specs
+
+
+def hand_gap(goal: Point, where: Point, shape: Shape) -> float:
+    """Room in m between an obstacle's footprint at `where` and the hand straight above `goal`."""
+    bottom, top = where[2] - shape.half_extents[2], where[2] + shape.half_extents[2]
+    if bottom > goal[2] + 0.30:
+        return np.inf
+    half = _HAND if top > goal[2] + _HAND_HEIGHT else _FINGERS
+    off = np.abs(np.subtract(where[:2], goal[:2])) - half
+    return float(np.hypot(*np.maximum(off, 0.0)) - shape.radius)
+
+
+def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
+    """Target and destination, far enough apart for something to come between them."""
+    shape, place = TASKS[task]
+    target = draw_spec(rng, GRASPABLE[shape], "object", held_out)
+    destination = draw_spec(rng, DESTINATIONS[place], "destination", None)
+    low, high = (_CLUTTER_LOW, _CLUTTER_HIGH) if suite == "clutter-5" \
+        else (WORKSPACE_LOW, WORKSPACE_HIGH)
+    target = _at(target, rng.uniform(low, high))
+    destination = _at(destination, rng.uniform(low, high))
+    if not 0.22 < np.hypot(*np.subtract(target.position, destination.position)[:2]) < 0.45:
+        return None
+    start = target
+    if suite == "dynamic-4" and rng.random() < 0.25:
+        angle, reach = rng.uniform(-np.pi, np.pi), rng.uniform(0.06, 0.12)
+        begin = np.subtract(target.position[:2], reach * np.array([np.cos(angle), np.sin(angle)]))
+        start = _at(target, begin)
+        start = replace(start, path=Path("straight", start.position, target.position,
+                                         float(rng.uniform(0.10, 0.15)),
+                                         float(rng.uniform(0.1, 0.5))))
+        if not (low[0] < begin[0] < high[0] and low[1] < begin[1] < high[1]) \
+                or not clear(start, [destination], 0.02):
+            return None
+    return Draft(rng, [start, destination], (target.position, destination.position))
+
+
+def _static_1(draft: Draft) -> bool:
+    rng, (goal, destination) = draft.rng, draft.goals
+    came = HOME_TOOL if rng.random() < 0.5 else destination
+    bearing = np.arctan2(came[1] - goal[1], came[0] - goal[0]) + rng.uniform(-0.7, 0.7)
+    gap = rng.uniform(0.02, 0.05)
+    spec = draw_spec(rng, _TALL[int(rng.integers(len(_TALL)))], "object", False)
+    for reach in np.arange(0.08, 0.24, 0.005):
+        there = _at(spec, np.add(goal[:2], reach * np.array([np.cos(bearing), np.sin(bearing)])))
+        if hand_gap(goal, there.position, there.shape) >= gap:
+            return draft.fits(there, 0.012) and draft.add(there) and _distract(draft)
+    return False
+
+
+def _static_2(draft: Draft) -> bool:
+    rng = draft.rng
+    spec = draw_spec(rng, _TALL[int(rng.integers(len(_TALL)))], "object", False)
+    there = _at(spec, _across(draft, 0.03))
+    return draft.fits(there, 0.012) and draft.add(there) and _distract(draft)
+
+
+def _dynamic_3(draft: Draft) -> bool:
+    """The obstacle takes 1.5 s with its trapezoid: length = v (1.5 - v / a)."""
+    rng = draft.rng
+    speed = rng.uniform(0.15, 0.28)
+    length = speed * (1.5 - speed / ACCELERATION)
+    end = _across(draft, 0.03)
+    angle = rng.uniform(-np.pi, np.pi)
+    start = np.subtract(end, length * np.array([np.cos(angle), np.sin(angle)]))
+    there = _at(draw_spec(rng, _TALL[int(rng.integers(len(_TALL)))], "mover", False), start)
+    path = Path("straight", there.position, (*map(float, end), there.position[2]), float(speed),
+                float(rng.uniform(0.0, 1.0)))
+    there = replace(there, path=path)
+    return draft.fits(there, 0.012) and draft.add(there) and _distract(draft)
+
+
+def _dynamic_4(draft: Draft) -> bool:
+    rng = draft.rng
+    movers = int(rng.integers(1, 4))
+    unknown_moves = rng.random() < 0.5
+    for index in range(movers):
+        shapes = UNKNOWN if index == 0 and unknown_moves else OBSTACLES
+        for _ in range(60):
+            mover = _mover(rng, draft, choose(rng, shapes))
+            if mover is not None and draft.fits(mover, 0.012) and draft.add(mover):
+                break
+        else:
+            return False
+    return (unknown_moves or _stand(draft, choose(rng, UNKNOWN))) and _distract(draft)
+
+
+def _mover(rng: Rng, draft: Draft, shape: Shape) -> ObjectSpec | None:
+    """One of five ways to be in the way; None if the swing would be too quick."""
+    way = ("cross", "reverse", "stop", "behind", "place")[int(rng.integers(5))]
+    speed, delay = float(rng.uniform(0.10, 0.30)), float(rng.uniform(0.0, 2.0))
+    lift = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.06, 0.14))
+    centre = _across(draft, 0.05)
+    angle, half = rng.uniform(-np.pi, np.pi), rng.uniform(0.16, 0.28)
+    kind = {"reverse": ("reversing", "arc")[int(rng.integers(2))],
+            "stop": "stop_and_go"}.get(way, "straight")
+    if way == "behind":  # the far side of the arm, as the camera sees it
+        centre = np.array([rng.uniform(0.34, 0.42), rng.uniform(-0.05, 0.05)])
+        angle, kind = rng.choice([-1, 1]) * np.pi / 2 + rng.uniform(-0.2, 0.2), "reversing"
+    if way == "place":  # sets off about when the object is carried
+        goal = np.array(draft.goals[1][:2])
+        centre, delay = goal + rng.uniform(-0.10, 0.10, 2), float(rng.uniform(2.5, 4.5))
+    if kind in ("reversing", "arc"):
+        speed = min(speed, float(np.sqrt(ACCELERATION * half)))  # 2 v^2 / L with L = 2 half
+    step = half * np.array([np.cos(angle), np.sin(angle)])
+    base = draw_spec(rng, shape, "mover", False)
+    height = shape.half_extents[2] + lift
+    start, end = ((*map(float, point), height) for point in (centre - step, centre + step))
+    path = Path(kind, start, end, speed, delay, float(rng.uniform(0.5, 1.5)))
+    return replace(base, position=start, path=path)
+
+
+def _clutter_5(draft: Draft) -> bool:
+    rng = draft.rng
+    count = int(rng.integers(6, 11))
+    pools = (GRASPABLE, OBSTACLES, UNKNOWN)
+    for _ in range(count - 1):  # the target is one of them
+        pool = pools[int(rng.choice(3, p=[0.55, 0.30, 0.15]))]
+        if not _stand(draft, choose(rng, pool), _CLUTTER_LOW, _CLUTTER_HIGH):
+            return False
+    return True
+
+
+def _distract(draft: Draft) -> bool:
+    """One or two more things that can be grasped, and sometimes another destination."""
+    rng = draft.rng
+    for _ in range(int(rng.integers(1, 3))):
+        if not _stand(draft, choose(rng, GRASPABLE)):
+            return False
+    if rng.random() < 0.4:
+        others = [s for s in DESTINATIONS.values() if s.name != draft.specs[1].name]
+        _stand(draft, others[int(rng.integers(len(others)))], role="destination")
+    return True
+
+
+def _stand(draft: Draft, shape: Shape, low: tuple[float, float] = WORKSPACE_LOW,
+           high: tuple[float, float] = WORKSPACE_HIGH, role: str = "object") -> bool:
+    """Put a thing at rest where it fits; False if no place was found."""
+    held_out = None if role == "destination" else False
+    for _ in range(60):
+        spec = _at(draw_spec(draft.rng, shape, role, held_out), draft.rng.uniform(low, high))
+        if draft.fits(spec, 0.03) and draft.add(spec):
+            return True
+    return False
+
+
+def _across(draft: Draft, aside: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """A point (2,) in the middle of one of the two ways, up to `aside` off it."""
+    rng = draft.rng
+    a, b = (np.array(p[:2]) for p in draft.legs[0 if rng.random() < 0.3 else 1])
+    along = b - a
+    normal = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-9)
+    return np.asarray(a + rng.uniform(0.35, 0.65) * along + rng.uniform(-aside, aside) * normal)
+
+
+def _at(spec: ObjectSpec, xy: np.ndarray[tuple[int], np.dtype[np.float64]]) -> ObjectSpec:
+    return replace(spec, position=(float(xy[0]), float(xy[1]), spec.shape.half_extents[2]))
+
+
+_FILL = {"static-1": _static_1, "static-2": _static_2, "dynamic-3": _dynamic_3,
+         "dynamic-4": _dynamic_4, "clutter-5": _clutter_5}
+NAMES = tuple(_FILL)
