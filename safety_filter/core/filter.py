@@ -21,7 +21,7 @@ from safety_filter.core.inputs import (
     joints_fault,
     obstacles_fault,
 )
-from safety_filter.core.kernel import MAX_HELD, VERIFIED, Buffers
+from safety_filter.core.kernel import VERIFIED, Buffers
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.limits import brake, velocity_box
 from safety_filter.core.nominal import KINDS
@@ -252,7 +252,7 @@ class SafetyFilter:
             earlier = [s for s in self._history if s.stamp <= sample.stamp]
             q = earlier[-1].q if earlier else self._buffers.q
             self._buffers.hold(held_spheres(self.robot, self._kinematics, sample.tracks, q,
-                                            self.params.held_inflation, MAX_HELD))
+                                            self.params.held_inflation))
 
     # --- operator -------------------------------------------------------------------------------
 

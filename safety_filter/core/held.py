@@ -10,16 +10,18 @@ from safety_filter.core.robot import SPHERE_DTYPE, Array, BodyKind, RobotModel, 
 from safety_filter.core.wire import Role, Tracks
 
 SPHERES_PER_TRACK = 3
+MOST_HELD = 8
+"""More tracks of role HELD than this are unreadable."""
 
 
 def held_spheres(robot: RobotModel, kinematics: Kinematics, tracks: Tracks, q: Array,
-                 inflation: float, most: int) -> Structs:
-    """Return spheres (at most `most`) that cover the HELD tracks, fixed to the tool's joint.
+                 inflation: float) -> Structs:
+    """Return spheres that cover the HELD tracks (at most `MOST_HELD`), fixed to the tool's joint.
 
     `q` is the arm at the tracks' stamp. An ellipsoid with semi-axes a >= b >= c is cut in three
     along a; each sphere holds one slab of the enclosing spheroid (a, b, b).
     """
-    held = tracks[tracks['role'] == int(Role.HELD)][:most // SPHERES_PER_TRACK]
+    held = tracks[tracks['role'] == int(Role.HELD)]
     if len(held) == 0:
         return np.zeros(0, SPHERE_DTYPE)
     ellipsoids = np.zeros(len(held), ELLIPSOID_DTYPE)

@@ -10,9 +10,10 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from safety_filter.core.ellipsoids import usable
+from safety_filter.core.held import MOST_HELD
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.robot import Array
-from safety_filter.core.wire import Tracks, track_fault
+from safety_filter.core.wire import Role, Tracks, track_fault
 
 
 @dataclass(frozen=True)
@@ -160,4 +161,7 @@ def obstacles_fault(sample: ObstacleSample, most: int, frames: Sequence[str]) ->
         return f'obstacles: {track_fault(sample.tracks) or "unusable tracks"}'
     if len(sample.tracks) > most:
         return f'obstacles: {len(sample.tracks)} tracks, limit {most}'
+    held = int(np.count_nonzero(sample.tracks['role'] == int(Role.HELD)))
+    if held > MOST_HELD:
+        return f'obstacles: {held} tracks of role HELD, limit {MOST_HELD}'
     return None

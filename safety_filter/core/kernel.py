@@ -9,6 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core.held import MOST_HELD, SPHERES_PER_TRACK
 from safety_filter.core.kinematics import (
     carried_acceleration,
     joint_accelerations,
@@ -39,7 +40,7 @@ from safety_filter.core.rows import (
 
 MAX_ROWS = 2048
 """More rows than this that could bind are an overflow: the step brakes."""
-MAX_HELD = 9
+MAX_HELD = SPHERES_PER_TRACK * MOST_HELD
 """Most spheres for what the gripper holds."""
 TOLERANCE = 1e-6
 """Accepted violation of a row (m/s) or of the box (rad/s) in a solver's answer."""

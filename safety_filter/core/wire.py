@@ -12,6 +12,8 @@ All fields are little-endian and packed in this order (float32 unless said)::
     score p_target           detection score and probability of being the target, 0..1
     id class_id role         uint32; role as in `Role`
 
+Tracks whose ids differ by a multiple of `PIECE_STEP` are pieces of one object.
+
 Positions and velocities are in the cloud's `header.frame_id`, the stamp is that of the image.
 An empty cloud means "looked, saw nothing". Any other layout is an error.
 """
@@ -30,6 +32,9 @@ Tracks = NDArray[np.void]
 UINT32 = 6
 FLOAT32 = 7
 """PointField datatype codes."""
+
+PIECE_STEP = 1 << 24
+"""Piece k of the object with id i < PIECE_STEP has the id i + k PIECE_STEP."""
 
 
 class Role(IntEnum):
