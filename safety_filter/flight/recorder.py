@@ -106,11 +106,12 @@ class FlightRecorder:
         command: Command | None,
         obstacles: ObstacleSample | None,
         decision: Decision,
-    ) -> None:
-        """Keep one step."""
+    ) -> Tick:
+        """Keep one step and return it."""
         tick = Tick(now_mono, now_ros, joints, command, obstacles, decision, self._event)
         self._event = NO_EVENT
         self._ticks.append(tick)
+        return tick
 
     def clear(self) -> None:
         """Forget, as when parameters change: a record has one set of them."""

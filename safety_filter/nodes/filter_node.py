@@ -48,6 +48,7 @@ from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.nodes.ticks import TickStream
 
 COMMANDS = ("twist", "joint_velocity", "joint_position")
 ZEROS_AT_END = 5
@@ -128,6 +129,7 @@ class FilterNode(ManagedNode):
         self.create_timer(0.5, self._measure, group)
         self.create_timer(1.0, self._diagnose, group)
         self.create_timer(1.0 / self.params.marker_rate, self._mark, group)
+        self._ticks = TickStream(self, group)
         self._twist_msg = TwistStamped()
         self._twist_msg.header.frame_id = self.params.frame
         self._velocity_msg = Float64MultiArray()
@@ -150,6 +152,7 @@ class FilterNode(ManagedNode):
         rate, say = self._tuning.value.rate, self.get_logger().info
         self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
         self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
+        self._ticks.describe(robot.spec, self._robot.urdf, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
 
@@ -177,12 +180,14 @@ class FilterNode(ManagedNode):
         for _ in range(ZEROS_AT_END):
             self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
             time.sleep(0.004)
+        self._ticks.publish()
 
     def _retune(self, _: FilterParams, changes: Mapping[str, object]) -> None:
         if self.active:
             with self._lock:
                 self._filter.update_params(changes)
                 self._recorder.flight.clear()  # a record has one set of parameters
+                self._ticks.reconfigure(self._filter.params)
 
     # -- inputs (taken at the start of each tick) -------------------------------------------------
 
@@ -281,7 +286,7 @@ class FilterNode(ManagedNode):
             now_mono, now_ros = time.monotonic(), self.now()
             decision = self._filter.step(now_mono, now_ros, self._joints, command, obstacles)
             inputs = self._joints, command, obstacles
-            self._recorder.flight.add(now_mono, now_ros, *inputs, decision)
+            self._ticks.add(self._recorder.flight.add(now_mono, now_ros, *inputs, decision))
         self._recorder.watch(decision, now_mono)
         self._step_time.add(time.perf_counter() - start)
         self._decision = decision

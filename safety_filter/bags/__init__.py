@@ -1,0 +1,1 @@
+"""Bags: recording live, replaying through the same filter, figures, pictures. See commands.py."""

@@ -1,0 +1,99 @@
+"""`~/ticks` and `~/config`: what a recording needs to reproduce the filter's decisions.
+
+The control loop only keeps references; a timer writes the table ten times a second, and only
+while somebody listens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import String
+
+from safety_filter.bags import ticks as columns
+from safety_filter.flight.recorder import Tick
+from safety_filter.nodes import conversion
+from safety_filter.nodes.qos import LATCHED
+
+FORMAT = 1
+PERIOD = 0.1  # s from one message to the next: what a crash of the filter may lose
+KEPT = 2000  # ticks kept at most while the executor is held up
+# Inputs by role; the command's topic is told for both kinds
+INPUTS = {
+    "joint_states": "joint_states",
+    "obstacles": "~/obstacles",
+    "twist": "~/twist_in",
+    "joint_command": "~/joint_command_in",
+}
+_RELIABLE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE
+)
+
+
+class TickStream:
+    """`add` is called by the control loop, everything else by the executor."""
+
+    def __init__(self, node: Node, group: Any = None) -> None:
+        self._node = node
+        self._ticks: deque[tuple[int, int, Tick]] = deque(maxlen=KEPT)
+        self._watched = False
+        self._count = self.version = 0
+        self._facts: dict[str, Any] = {}
+        self._publisher = node.create_publisher(PointCloud2, "~/ticks", _RELIABLE)
+        self._config = node.create_publisher(String, "~/config", LATCHED)
+        node.create_timer(PERIOD, self.publish, group)
+
+    def describe(
+        self, spec: Mapping[str, Any], urdf: str, params: Any, node_params: Any
+    ) -> None:
+        """Publish the configuration: robot file, URDF text, the filter's and the node's
+        parameters, and which topics the inputs come from."""
+        self._n = len(spec["joints"])
+        layout = columns.fields(self._n)
+        self._fields = [
+            PointField(name=name, offset=offset, datatype=datatype, count=count)
+            for name, offset, datatype, count in layout
+        ]
+        self._step = columns.tick_dtype(self._n).itemsize
+        self._facts = {
+            "format": FORMAT,
+            "robot": dict(spec),
+            "urdf": urdf,
+            "node": dataclasses.asdict(node_params),
+            "topics": {role: self._node.resolve_topic_name(t) for role, t in INPUTS.items()},
+        }
+        self.reconfigure(params)
+
+    def reconfigure(self, params: Any) -> None:
+        """Publish the filter's parameters, which hold from the next tick on."""
+        self.version += 1
+        content = {**self._facts, "version": self.version, "params": dataclasses.asdict(params)}
+        self._config.publish(String(data=json.dumps(content)))
+
+    def add(self, tick: Tick) -> None:
+        """Keep one step if somebody listens."""
+        self._count += 1
+        if self._watched:
+            self._ticks.append((self._count & 0xFFFFFFFF, self.version, tick))
+
+    def publish(self) -> None:
+        """Send what was kept since the last call."""
+        self._watched = self._publisher.get_subscription_count() > 0
+        kept = [self._ticks.popleft() for _ in range(len(self._ticks))]
+        if not kept:
+            return
+        table = columns.table(kept, self._n)
+        msg = PointCloud2(height=1, width=len(table), fields=self._fields, is_dense=True)
+        msg.header.stamp = conversion.stamp(kept[-1][2].now_ros)
+        msg.point_step = self._step
+        msg.row_step = self._step * len(table)
+        msg.data = array("B", table.tobytes())
+        self._publisher.publish(msg)
