@@ -67,6 +67,13 @@ class State:
         f = transition(dt)
         return State(f @ self.x, f @ self.p @ f.T + process_noise(dt, accel))
 
+    def confined(self, position: float, speed: float) -> State:
+        """The state with sigmas of at most `position` m and `speed` m/s along any direction."""
+        most = [np.sqrt(np.linalg.eigvalsh(self.p[i:i + 3, i:i + 3])[-1]) for i in (0, 3)]
+        scale = np.repeat([min(1.0, position / max(most[0], 1e-12)),
+                           min(1.0, speed / max(most[1], 1e-12))], 3)
+        return State(self.x, scale[:, None] * self.p * scale)
+
     def distance(self, z: F64, r: F64) -> float:
         """Squared Mahalanobis distance of a position z (3,) with covariance r (3, 3)."""
         e = z - self.x[:3]

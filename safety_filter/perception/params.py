@@ -65,6 +65,10 @@ class PerceptionParams:
         0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view is dropped after')
     drop_hidden: float = param(
         4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after')
+    unseen_sigma: float = param(
+        0.04, 'm', 0.005, 1.0, 'sigma of the position of an unseen track grows no larger')
+    unseen_speed: float = param(
+        0.10, 'm/s', 0.005, 2.0, 'sigma of the velocity of an unseen track grows no larger')
     refind: float = param(2.0, 's', 0.0, 60.0, 'a dropped track may take its id back within')
     # roles
     attention_age: float = param(0.6, 's', 0.05, 5.0, 'older attention selects nothing', True)

@@ -17,6 +17,8 @@ from safety_filter.perception.shape import Known, Measurement
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
 _NEVER = 1e6
+_SLOW = 0.05  # m/s below which an unseen thing is taken to rest
+_REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
 @dataclass
@@ -95,13 +97,24 @@ class Tracker:
                 p[3:, 3:] = 0.02**2 * np.eye(3)
                 track.state = State(np.concatenate([x, v]), p)
             else:
-                accel = 0.02 if track.class_id in self.supports else self.params.accel_quiet
-                track.state = track.state.predicted(dt, accel)
-                if track.visible < 0.3:
-                    # Nothing says that it still moves: slow motion was noise, fast motion ends.
-                    speed = float(np.linalg.norm(track.velocity))
-                    fade = np.exp(-dt / (0.2 if speed < 0.05 else 1.0))
-                    track.state.x[3:] *= min(fade, self.params.initial_speed / max(speed, 1e-9))
+                self._coast(track, dt)
+
+    def _coast(self, track: Track, dt: float) -> None:
+        """Constant velocity; what is hidden slows down, and its sigmas are bounded.
+
+        An unseen thing can only be where nothing is seen: behind what hides it. Without the bound
+        its margin would outgrow the room.
+        """
+        p = self.params
+        speed = float(np.linalg.norm(track.velocity))
+        unseen = track.visible < 0.3
+        resting = track.class_id in self.supports or (unseen and speed < _SLOW)
+        track.state = track.state.predicted(dt, _REST_ACCEL if resting else p.accel_quiet)
+        if unseen:
+            # Nothing says that it still moves: slow motion was noise, fast motion ends.
+            fade = np.exp(-dt / (0.2 if speed < _SLOW else 1.0))
+            track.state.x[3:] *= min(fade, p.initial_speed / max(speed, 1e-9))
+            track.state = track.state.confined(p.unseen_sigma, p.unseen_speed)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                is_hidden: Callable[[Track], bool], dt: float) -> None:

@@ -27,6 +27,7 @@ SHAPE_NAMES = tuple(SHAPES)
 COLOUR_NAMES = (*COLOURS, "")
 SUBSTEPS = round(DT / PHYSICS_DT)
 EPISODE_STEPS = 150
+ALIKE_WEIGHT = 3.0  # of pictures and tasks where two objects share a colour
 
 # One row per picture. objects: x, y, z, shape, colour, role (0 object, 1 destination, 2 mover).
 RECORD = np.dtype([
@@ -86,15 +87,33 @@ class Task:
     present: bool
 
 
+def graspable_objects(row: NDArray[np.void]) -> list[int]:
+    """Indices of the objects of a recorded state that a task may name."""
+    objects = row["objects"][:int(row["count"])]
+    return [i for i, o in enumerate(objects)
+            if o[5] == 0 and SHAPES[SHAPE_NAMES[int(o[3])]].graspable]
+
+
+def alike(row: NDArray[np.void], index: int) -> bool:
+    """Whether something else that is no destination has the colour of object `index`, so that
+    only the word for its shape tells them apart."""
+    objects = row["objects"][:int(row["count"])]
+    same = (objects[:, 4] == objects[index, 4]) & (objects[:, 5] != 1)
+    return int(same.sum()) > 1
+
+
 def draw_task(row: NDArray[np.void], rng: np.random.Generator) -> Task:
-    """A random task for a recorded state; one in ten names an object that is not there."""
+    """A random task for a recorded state; one in ten names an object that is not there.
+
+    Objects that another one resembles are drawn more often: they are rare, and they decide
+    whether the policy reads the words."""
     count = int(row["count"])
     roles = row["objects"][:count, 5]
-    graspable = [i for i in range(count) if roles[i] == 0
-                 and SHAPES[SHAPE_NAMES[int(row["objects"][i, 3])]].graspable]
+    graspable = graspable_objects(row)
     destinations = [i for i in range(count) if roles[i] == 1]
     held = int(row["held"])
-    target = int(rng.choice(graspable))
+    weights = np.array([ALIKE_WEIGHT if alike(row, i) else 1.0 for i in graspable])
+    target = int(rng.choice(graspable, p=weights / weights.sum()))
     if held in graspable and rng.random() < 0.85:
         target = held
     destination = int(rng.choice(destinations))

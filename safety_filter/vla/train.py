@@ -22,7 +22,14 @@ from torch.nn import functional as F
 
 from safety_filter.sim.expert import chunk
 from safety_filter.vla.closed_loop import PolicyDriver
-from safety_filter.vla.dataset import collect, draw_task, task_state
+from safety_filter.vla.dataset import (
+    ALIKE_WEIGHT,
+    alike,
+    collect,
+    draw_task,
+    graspable_objects,
+    task_state,
+)
 from safety_filter.vla.modeling import VlaConfig, VlaModel, load_model
 from safety_filter.vla.words import build_tokenizer
 
@@ -62,7 +69,7 @@ class Pictures:
         self.config = config
         self._folders = folders
         self._tokenizer = build_tokenizer()
-        self._shards: dict[Path, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._shards: dict[Path, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -70,23 +77,27 @@ class Pictures:
         for folder in self._folders:
             for rows in sorted(folder.glob("shard_*/rows.npy")):
                 if rows.parent not in self._shards:
+                    row = np.load(rows)
+                    weights = np.array([
+                        ALIKE_WEIGHT if any(alike(r, i) for i in graspable_objects(r)) else 1.0
+                        for r in row])
                     self._shards[rows.parent] = (
-                        np.load(rows), np.load(rows.parent / "scene.npy", mmap_mode="r"),
-                        np.load(rows.parent / "wrist.npy", mmap_mode="r"))
+                        row, np.load(rows.parent / "scene.npy", mmap_mode="r"),
+                        np.load(rows.parent / "wrist.npy", mmap_mode="r"), np.cumsum(weights))
         if not self._shards:
             raise FileNotFoundError(f"no training data below {[str(f) for f in self._folders]}; "
                                     "run `safety-filter train vla` to collect it")
         self._keys = list(self._shards)
-        counts = np.array([len(self._shards[k][0]) for k in self._keys], float)
-        self.count = int(counts.sum())
-        self._weights = counts / counts.sum()
+        self.count = sum(len(self._shards[k][0]) for k in self._keys)
+        weights = np.array([self._shards[k][3][-1] for k in self._keys])
+        self._weights = weights / weights.sum()
 
     def batch(self, pictures: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """Inputs of the model and its labels for `pictures` random pictures."""
         scenes, wrists, rows = [], [], []
         for s in rng.choice(len(self._keys), pictures, p=self._weights):
-            row, scene, wrist = self._shards[self._keys[s]]
-            i = int(rng.integers(len(row)))
+            row, scene, wrist, weights = self._shards[self._keys[s]]
+            i = int(np.searchsorted(weights, rng.uniform(0, weights[-1])))
             rows.append(row[i])
             scenes.append(scene[i])
             wrists.append(wrist[i])
