@@ -6,7 +6,7 @@ hulls of the collision meshes and ellipsoids by coal (GJK/EPA), so that one bug 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,12 @@ class SeparationChecker:
         hand_links: Sequence[str],
         finger_links: Sequence[str],
         reach: float = 0.5,
+        base_link: str = "",
+        spheres: Mapping[str, Sequence[tuple[Sequence[float], float]]] | None = None,
     ) -> None:
-        """urdf: path or XML text; reach: m beyond which a pair is not looked at.
+        """urdf: path or XML text; reach: m beyond which a pair is not looked at; base_link: whose
+        frame the tracks are in, empty for the URDF's root; spheres: link -> [(centre, radius)]
+        for links whose meshes cannot be read.
 
         Raises:
             ValueError: a joint or the tool link is missing, or geometry cannot be read.
@@ -105,17 +109,23 @@ class SeparationChecker:
         for name in (*arm_joints, *finger_joints):
             if not self._model.existJointName(name):
                 raise ValueError(f"joint {name!r} is not in the robot description")
-        if not self._model.existFrame(tool_link):
-            raise ValueError(f"link {tool_link!r} is not in the robot description")
+        for link in (tool_link, *filter(None, [base_link])):
+            if not self._model.existFrame(link):
+                raise ValueError(f"link {link!r} is not in the robot description")
         index = {n: self._model.joints[self._model.getJointId(n)].idx_q for n in self._model.names}
         self._arm = [index[n] for n in arm_joints]
+        self._arm_v = [self._model.joints[self._model.getJointId(n)].idx_v for n in arm_joints]
         self._fingers = [index[n] for n in finger_joints]
         self._tool = self._model.getFrameId(tool_link)
+        self._to_base = pin.SE3.Identity()
+        if base_link:
+            pin.framesForwardKinematics(self._model, self._data, pin.neutral(self._model))
+            self._to_base = self._data.oMf[self._model.getFrameId(base_link)].inverse()
         self._grasping = frozenset((*hand_links, *finger_links))
         self._touching = frozenset(finger_links)
         self._reach = reach
         self._links: list[tuple[str, int, coal.Convex, Array, float]] = []
-        for name, triangles in link_triangles(urdf).items():
+        for name, triangles in link_triangles(urdf, spheres).items():
             points = np.unique(triangles.reshape(-1, 3), axis=0)
             vector = coal.StdVec_Vec3s()
             for point in points:
@@ -134,7 +144,7 @@ class SeparationChecker:
         Args:
             q, qd: positions and commanded velocities of the arm (n,), rad and rad/s.
             opening: of the gripper, m.
-            tracks: OBSTACLE_DTYPE in the frame of the URDF's root, `age` s old.
+            tracks: OBSTACLE_DTYPE in the base link's frame, `age` s old.
             horizon: s to look ahead with everything at constant velocity.
         """
         if not len(tracks):
@@ -152,12 +162,28 @@ class SeparationChecker:
 
     def _place(self, q: Array, opening: float) -> tuple[list[pin.SE3], pin.SE3]:
         """Poses of the links and of the tool."""
+        pin.framesForwardKinematics(self._model, self._data, self._full(q, opening))
+        frames = [self._to_base * self._data.oMf[frame] for _, frame, *_ in self._links]
+        return frames, self._to_base * self._data.oMf[self._tool]
+
+    def _full(self, q: Array, opening: float) -> Array:
+        """Configuration of the whole model."""
         full = pin.neutral(self._model)
         full[self._arm] = q
         full[self._fingers] = opening / 2
-        pin.framesForwardKinematics(self._model, self._data, full)
-        frames = [pin.SE3(self._data.oMf[frame]) for _, frame, *_ in self._links]
-        return frames, pin.SE3(self._data.oMf[self._tool])
+        return np.asarray(full)
+
+    def tool_twist(self, q: Array, opening: float, qd: Array) -> Array:
+        """Twist (6,) of the tool, linear then angular, in the base link's frame.
+
+        q, qd: arm positions and velocities (n,), rad and rad/s; opening: of the gripper, m.
+        """
+        aligned = pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        full = self._full(q, opening)
+        jacobian = pin.computeFrameJacobian(self._model, self._data, full, self._tool, aligned)
+        linear, angular = (jacobian[:, self._arm_v] @ qd).reshape(2, 3)
+        rotation = self._to_base.rotation
+        return np.concatenate([rotation @ linear, rotation @ angular])
 
     def _bodies(
         self,

@@ -68,6 +68,7 @@ class ManagedNode(Node):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.active = False
+        self.stopping = threading.Event()  # set when the process has been asked to end
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
         self._state_key: tuple[bytes, str] | None = None
         self.failure = ""  # traceback of a thread that died
@@ -127,6 +128,7 @@ def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> in
         signal.signal(number, lambda *_: stop.set())
     try:
         node = factory()
+        node.stopping = stop
     except ParamError as error:
         for problem in error.problems:
             print(f"parameter {problem}", file=sys.stderr)

@@ -24,7 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TwistStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import JointState, PointCloud2
-from std_msgs.msg import Float64MultiArray, String, UInt64
+from std_msgs.msg import Float64MultiArray, UInt64
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -39,32 +39,28 @@ from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight.recorder import RESET, STOP
 from safety_filter.nodes import conversion, filter_state
+from safety_filter.nodes.arm_output import ArmOutput, OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
+from safety_filter.nodes.command_input import CommandInput, CommandParams
 from safety_filter.nodes.flight import FlightParams, StopRecorder
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.markers import of_decision
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
-from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
-from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.ticks import TickStream
 
-COMMANDS = ("twist", "joint_velocity", "joint_position")
 ZEROS_AT_END = 5
+ALWAYS_OUT = ("joint_velocity", "twist")  # published whatever the arm takes
 
 
 @dataclass(frozen=True)
-class FilterNodeParams(RobotParams, LoopParams, FlightParams):
+class FilterNodeParams(RobotParams, CommandParams, OutputParams, LoopParams, FlightParams):
     """Parameters of filter_node beside those of the filter itself."""
 
-    command: str = param(
-        "twist", "-", None, None, "which input is filtered", choices=COMMANDS
-    )
     frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
-    description: bool = param(
-        False, "-", None, None, "take the URDF from robot_description instead of the parameters"
-    )
     monitored: bool = param(
         False, "-", None, None, "a monitor_node stands between this node and the arm"
     )
@@ -86,11 +82,10 @@ class FilterNode(ManagedNode):
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.params = ParameterSet(self, TABLE).value
         self._tuning = ParameterSet(self, FILTER_TABLE, changed=self._retune)
+        self._source = RobotInput(self, self.params)
         self._joints: JointSample | None = None
-        self._command: Command | None = None
         self._obstacles: ObstacleSample | None = None
         self._rejected: dict[str, str] = {}
-        self._description = ""
         self._lock = threading.Lock()
         self._decision: Decision | None = None
         self._start_up = 0.0
@@ -103,25 +98,22 @@ class FilterNode(ManagedNode):
         self._velocity_out = self.create_publisher(
             Float64MultiArray, "~/joint_velocity_out", COMMAND
         )
-        self._fallback = self.create_publisher(
-            Float64MultiArray, "~/joint_velocity_fallback", COMMAND
-        )
+        p = self.params
+        # Velocities and twists go out anyway; with a monitor behind us this is for when it is gone
+        self._arm: ArmOutput | None = None
+        if p.monitored or p.output not in ALWAYS_OUT:
+            role, period = "fallback" if p.monitored else "out", 1.0 / self._tuning.value.rate
+            self._arm = ArmOutput(self, p, role, period, p.frame)
         self._heartbeat = -math.inf
         self._monitor_fault = ""
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+        self._commands = CommandInput(self, p, p.frame)
         self._polled: list[tuple[Polled[Any], Callable[[Any], None]]] = [
             (Polled(self, JointState, "joint_states", NEWEST), self._on_joints),
             (Polled(self, PointCloud2, "~/obstacles", NEWEST), self._on_obstacles),
             (Polled(self, UInt64, "~/monitor_heartbeat", NEWEST), self._on_heartbeat),
         ]
-        if self.params.command == "twist":
-            polled = Polled(self, TwistStamped, "~/twist_in", NEWEST)
-            self._polled.append((polled, self._on_twist))
-        else:
-            commands = Polled(self, Float64MultiArray, "~/joint_command_in", NEWEST)
-            self._polled.append((commands, self._on_joint_command))
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
@@ -140,10 +132,9 @@ class FilterNode(ManagedNode):
         """Read the robot and compile the filter."""
         start = time.monotonic()
         p = self.params
-        robot = find_robot(p.robot, p.urdf)
-        urdf = self._wait_for_description() if p.description else robot.urdf
+        robot = self._source.find()
         try:
-            self._robot = RobotModel.load(urdf, robot.spec)
+            self._robot = RobotModel.load(robot.urdf, robot.spec)
             self._kinematics = Kinematics(self._robot)
             self._filter = SafetyFilter(self._robot, self._tuning.value, time.perf_counter)
         except (RobotError, ParamError, ValueError) as error:
@@ -151,19 +142,13 @@ class FilterNode(ManagedNode):
         self._fingers = robot.finger_joints
         rate, say = self._tuning.value.rate, self.get_logger().info
         self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
+        self._commands.configure(self._robot.joint_names)
+        if self._arm is not None:
+            self._arm.configure(self._robot.joint_names)
         self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
         self._ticks.describe(robot.spec, self._robot.urdf, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
-
-    def _wait_for_description(self) -> str:
-        """The URDF from the topic; the node's own executor does not spin yet."""
-        import rclpy
-
-        while not self._description:
-            self.publish_state(WARN, "waiting for robot_description", {})
-            rclpy.spin_once(self, timeout_sec=1.0)
-        return self._description
 
     def activate(self) -> None:
         super().activate()
@@ -221,25 +206,8 @@ class FilterNode(ManagedNode):
         stamp = conversion.seconds(msg.header.stamp)
         self._obstacles = ObstacleSample(stamp, now, msg.header.frame_id, tracks, fault)
 
-    def _on_twist(self, msg: TwistStamped) -> None:
-        now = time.monotonic()
-        self._meters["commands"].tick(now)
-        stamp = conversion.seconds(msg.header.stamp)
-        value = conversion.twist_vector(msg)
-        self._command = Command(stamp, now, "twist", value, msg.header.frame_id)
-
-    def _on_joint_command(self, msg: Float64MultiArray) -> None:
-        """The message has no stamp: its age is that of its receipt."""
-        now = time.monotonic()
-        self._meters["commands"].tick(now)
-        value = np.array(msg.data, float)
-        self._command = Command(self.now(), now, self.params.command, value, self.params.frame)
-
     def _on_heartbeat(self, _: UInt64) -> None:
         self._heartbeat = time.monotonic()
-
-    def _on_description(self, msg: String) -> None:
-        self._description = msg.data
 
     def _reject(self, name: str, error: Exception) -> None:
         if name not in self._rejected:
@@ -278,12 +246,18 @@ class FilterNode(ManagedNode):
         for polled, handle in self._polled:
             for msg in polled.drain():
                 handle(msg)
+        now = time.monotonic()
+        for _ in range(self._commands.update(self.now())):
+            self._meters["commands"].tick(now)
         self._watch_monitor()
         obstacles = self._obstacles
-        command = self._standstill() if self._monitor_fault else self._command
         start = time.perf_counter()
         with self._lock:
             now_mono, now_ros = time.monotonic(), self.now()
+            gain = self._filter.params.position_gain
+            command = self._commands.read(now_ros, gain)
+            if self._monitor_fault:
+                command = self._standstill()
             decision = self._filter.step(now_mono, now_ros, self._joints, command, obstacles)
             inputs = self._joints, command, obstacles
             self._ticks.add(self._recorder.flight.add(now_mono, now_ros, *inputs, decision))
@@ -304,8 +278,6 @@ class FilterNode(ManagedNode):
             self._monitor_fault = ""
             return
         self._monitor_fault = "silent" if math.isfinite(silent) else "nothing received yet"
-        self._velocity_msg.data = array("d", np.zeros(self._robot.n))
-        self._fallback.publish(self._velocity_msg)
 
     def _standstill(self) -> Command:
         """What is filtered while nobody passes our output on: come to rest."""
@@ -313,12 +285,28 @@ class FilterNode(ManagedNode):
         return Command(self.now(), time.monotonic(), "joint_velocity", zeros)
 
     def _publish(self, qd: np.ndarray, twist: np.ndarray, now: float) -> None:
-        """Both outputs; what is not finite goes out as zeros, whatever came before."""
+        """All outputs; what is not finite goes out as zeros, whatever came before."""
         if not (np.isfinite(qd).all() and np.isfinite(twist).all()):
             qd, twist = np.zeros(self._robot.n), np.zeros(6)
         self._velocity_msg.data = array("d", qd)
         self._velocity_out.publish(self._velocity_msg)
         self._twist_out.publish(conversion.fill_twist(self._twist_msg, twist, now))
+        arm, measured = self._arm, self._measured(now)
+        if arm is None:
+            return
+        if not self.params.monitored:
+            arm.publish(qd, twist, measured, now)
+        elif self._monitor_fault:
+            arm.publish(np.zeros(self._robot.n), np.zeros(6), measured, now)
+        else:
+            arm.follow(qd, measured)
+
+    def _measured(self, now: float) -> np.ndarray | None:
+        """Joint positions, None where they are too old or unusable."""
+        joints, limit = self._joints, self._tuning.value.joint_state_age
+        if joints is None or len(joints.q) != self._robot.n or now - joints.stamp > limit:
+            return None
+        return joints.q if np.isfinite(joints.q).all() else None
 
     # -- state --------------------------------------------------------------------------------
 
@@ -333,7 +321,7 @@ class FilterNode(ManagedNode):
     def _values(self, decision: Decision) -> dict[str, object]:
         return {
             **filter_state.values(decision),
-            "rejected": "; ".join(self._rejected.values()),
+            "rejected": "; ".join(filter(None, (*self._rejected.values(), self._commands.fault))),
             "start_up_s": self._start_up,
             "warning": self._loop.warning,
             **self._loop.counts(),

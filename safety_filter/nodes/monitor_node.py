@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from array import array
 from collections import deque
 from dataclasses import dataclass
 
@@ -28,21 +27,22 @@ from std_srvs.srv import Trigger
 from safety_filter.core.params import ParamTable, param
 from safety_filter.core.wire import track_fault
 from safety_filter.nodes import conversion
+from safety_filter.nodes.arm_output import ArmOutput, OutputParams
 from safety_filter.nodes.base import ERROR, OK, ConfigureError, ManagedNode, run
 from safety_filter.nodes.inputs import JointInput, Source
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
-from safety_filter.nodes.qos import COMMAND, NEWEST
-from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.nodes.qos import NEWEST
+from safety_filter.nodes.robot import RobotInput, RobotParams
 
 # Ticks from one sign of life to the next, sent after the tick's command
 HEARTBEAT_EVERY = 4
 
 
 @dataclass(frozen=True)
-class MonitorParams(RobotParams, LoopParams):
+class MonitorParams(RobotParams, OutputParams, LoopParams):
     """Parameters of monitor_node."""
 
     rate: float = param(250.0, "Hz", 50.0, 1000.0, "rate of the watch and of its output")
@@ -62,6 +62,7 @@ class MonitorParams(RobotParams, LoopParams):
         0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity"
     )
     check_every: int = param(4, "-", 1, 50, "ticks from one distance check to the next")
+    frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
     joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
     obstacles_age: float = param(0.5, "s", 0.02, 2.0, "oldest obstacles acted upon")
 
@@ -98,13 +99,13 @@ class MonitorNode(ManagedNode):
         self._told = ("", -math.inf)
         self._in_rate = RateMeter(100)
         self._check_time = Percentiles(1000)
-        self._out = self.create_publisher(Float64MultiArray, "~/joint_velocity_out", COMMAND)
+        self._source = RobotInput(self, p)
+        self._out = ArmOutput(self, p, "out", 1.0 / p.rate, p.frame)
         self._heartbeat = self.create_publisher(UInt64, "~/heartbeat", NEWEST)
         self._commands = Polled(self, Float64MultiArray, "~/joint_velocity_in", NEWEST)
         self._clouds = Polled(self, PointCloud2, "~/obstacles", NEWEST)
         self._stop_filter = self.create_client(Trigger, "~/filter_stop")
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self._msg = Float64MultiArray()
         self._figures: dict[str, object] = {}
         self.create_timer(0.5, self._measure)
 
@@ -114,7 +115,7 @@ class MonitorNode(ManagedNode):
         """Read the robot and its meshes."""
         from safety_filter.monitor.separation import SeparationChecker
 
-        robot = find_robot(self.params.robot, self.params.urdf)
+        robot = self._source.find()
         try:
             self._checker = SeparationChecker(
                 robot.urdf,
@@ -123,10 +124,13 @@ class MonitorNode(ManagedNode):
                 robot.tool_link,
                 robot.links("hand"),
                 robot.links("finger"),
+                base_link=robot.base_link,
+                spheres=robot.spheres,
             )
         except (ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error
         self._joints.configure(robot.arm_joints, robot.finger_joints)
+        self._out.configure(robot.arm_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
 
     def activate(self) -> None:
@@ -272,8 +276,16 @@ class MonitorNode(ManagedNode):
         }
 
     def _publish(self, qd: np.ndarray) -> None:
-        self._msg.data = array("d", qd)
-        self._out.publish(self._msg)
+        """To the arm, in the form it takes."""
+        measured, twist = None, np.zeros(6)
+        if self._out.kind != "joint_velocity":
+            history = self._joints.update()
+            newest = history.newest() if history is not None else None
+            if newest is not None and not self._joints.source.fault(time.monotonic()):
+                measured = newest[0]
+                if self._out.kind == "twist" and qd.any():
+                    twist = self._checker.tool_twist(*newest, qd)
+        self._out.publish(qd, twist, measured, self.now())
 
     def _measure(self) -> None:
         """Percentiles for the state, computed beside the loop."""

@@ -33,7 +33,7 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, NEWEST
-from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
 
@@ -84,6 +84,7 @@ class PerceptionNode(ManagedNode):
         self.params = ParameterSet(self, TABLE).value
         self._tuning = ParameterSet(self, PERCEPTION_TABLE, changed=self._retune)
         p = self.params
+        self._robot = RobotInput(self, p)
         self._image, self._depth = Source("image", p.image_age), Source("depth", p.image_age)
         self._camera = Source("camera_info", 3600.0)
         self._joints = JointInput(self, p.image_age)
@@ -131,7 +132,7 @@ class PerceptionNode(ManagedNode):
             self._extrinsics = TopicExtrinsics(self, p.frame, p.sync)
         else:
             self._extrinsics = FixedExtrinsics(p.camera_xyz, p.camera_xyzw)
-        robot = find_robot(p.robot, p.urdf)
+        robot = self._robot.find()
         try:
             detector = Detector.load(p.weights or DEFAULT_WEIGHTS)
             tuning = self._tuning.value
@@ -142,6 +143,7 @@ class PerceptionNode(ManagedNode):
                 robot.tool_link,
                 tuning.robot_tolerance,
                 tuning.robot_grow_px,
+                robot.spheres,
             )
         except (DetectorError, ValueError, OSError, ParamError) as error:
             raise ConfigureError(str(error)) from error

@@ -27,7 +27,7 @@ from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
-from safety_filter.nodes.robot import RobotParams, find_robot
+from safety_filter.nodes.robot import RobotInput, RobotParams
 
 PARTNER_WAIT = 0.01  # s to wait for a wrist picture of the same time
 PRESENCE_WINDOW = 5  # pictures over which presence is averaged
@@ -64,6 +64,7 @@ class VlaNode(ManagedNode):
         super().__init__("vla_node")
         self._set = ParameterSet(self, TABLE)
         p = self.params
+        self._robot = RobotInput(self, p)
         self._image, self._wrist = Source("image", p.image_age), Source("wrist_image", p.image_age)
         self._joints = JointInput(self, p.joint_age)
         self._instruction = ""
@@ -107,13 +108,17 @@ class VlaNode(ManagedNode):
 
         torch.set_num_threads(1)
         p = self.params
-        robot = find_robot(p.robot, p.urdf)
+        robot = self._robot.find()
         folder = Path(p.weights) if p.weights else SHIPPED
         profile = Path(p.profile) if p.profile else folder / PROFILE
         try:
             self._policy = Policy.load(folder, None if p.profile == "none" else profile)
             self._tool = RobotMask(
-                robot.urdf, robot.arm_joints, robot.finger_joints, robot.tool_link
+                robot.urdf,
+                robot.arm_joints,
+                robot.finger_joints,
+                robot.tool_link,
+                spheres=robot.spheres,
             )
         except (PolicyError, ProfileError, ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error

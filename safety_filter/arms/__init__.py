@@ -1,0 +1,1 @@
+"""Real arms: their command interfaces and the files that describe them. No ROS here."""
