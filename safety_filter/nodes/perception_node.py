@@ -248,7 +248,7 @@ class PerceptionNode(ManagedNode):
         self._work.accept(done)
         self._note = result.selection.reason or ""
         self._facts = {
-            "tracks": len(result.tracks),
+            "tracks": len(result.objects),
             "target": "none" if result.selection.target is None else result.selection.target,
             "target_reason": result.selection.reason,
             "held": "none" if result.held is None else result.held,
@@ -261,7 +261,7 @@ class PerceptionNode(ManagedNode):
             picture = draw(
                 rgb,
                 result.owner,
-                result.tracks,
+                result.objects,
                 conversion.intrinsics(info),
                 transform,
                 self._last_map,

@@ -26,7 +26,7 @@ from safety_filter.core.wire import Role
 from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.episodes import FIRST_SEED, Step, Truth, episode, panda_mask, scenes
 from safety_filter.perception.params import TABLE
-from safety_filter.perception.pipeline import WALL_ID, DetectorLike, Perception, PerceptionResult
+from safety_filter.perception.pipeline import DetectorLike, Perception, PerceptionResult
 from safety_filter.stats import wilson
 
 SCHEMA = 1
@@ -90,8 +90,7 @@ def score(steps: Iterable[Step], perception: Perception, tally: Tally,
 def _count(step: Step, result: PerceptionResult, perception: Perception,
            memory: dict[str, _Memory], tally: Tally) -> None:
     supports = list(perception.supports)
-    tracks = result.tracks[(result.tracks["id"] < WALL_ID)
-                           & ~np.isin(result.tracks["class_id"], supports)]
+    tracks = result.objects[~np.isin(result.objects["class_id"], supports)]
     truth = [t for t in step.truth if not t.destination]
     pairs = match(truth, tracks)
     stamp = step.frame.stamp

@@ -40,8 +40,10 @@ class PerceptionParams:
     # shape
     size_min: float = param(0.008, 'm', 0.001, 0.1, 'smallest half extent')
     size_max: float = param(0.35, 'm', 0.05, 2.0, 'largest half extent of one track')
-    cover: float = param(
-        1.0, '-', 0.0, 1.0, 'ellipsoid: 0 inscribed in the box of the object, 1 encloses it')
+    pieces: int = param(4, '-', 1, 16, 'ellipsoids that cover one object, or one wall, at most')
+    held_pieces: int = param(2, '-', 1, 8, 'the same for the object in the hand')
+    standing_out: float = param(
+        0.008, 'm', 0.001, 0.1, 'no more ellipsoids are used than keep within this of the shape')
     support_classes: tuple[str, ...] = param(
         ('plate', 'tray', 'bin', 'zone'), '-', None, None,
         'classes that things rest on or are placed into')
@@ -50,7 +52,6 @@ class PerceptionParams:
     flat_height: float = param(0.03, 'm', 0.002, 0.5, 'support classes are no higher than this')
     open_height: float = param(0.10, 'm', 0.002, 0.5, 'and those with walls no higher than this')
     wall_thickness: float = param(0.008, 'm', 0.001, 0.05, 'thickness of the walls of those')
-    wall_piece: float = param(0.09, 'm', 0.02, 1.0, 'walls are cut into pieces no longer')
     # tracker
     position_noise: float = param(0.002, 'm', 1e-4, 0.1, 'sigma of a clean centre')
     occluded_noise: float = param(0.012, 'm', 1e-3, 0.2, 'sigma along an axis with a hidden side')

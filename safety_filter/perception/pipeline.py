@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame, project
@@ -22,12 +23,11 @@ from safety_filter.perception.detector import Detection
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import (
-    BOX,
     Known,
     Measurement,
     ShapeRules,
-    enclosing,
     measure,
+    outline,
     view_axes,
     walls,
 )
@@ -41,8 +41,6 @@ from safety_filter.perception.tracker import Track, Tracker
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-WALL_ID = 1 << 24
-"""Wall piece k of track i has the id i + k * WALL_ID, k = 1, 2, ..."""
 
 
 class DetectorLike(Protocol):
@@ -76,12 +74,14 @@ class RobotMaskLike(Protocol):
 class PerceptionResult:
     """What one picture gave.
 
-    tracks: OBSTACLE_DTYPE; owner (H, W) track id of each pixel, 0 for none; robot (H, W) mask;
-    names: class id -> name; timings in ms.
+    tracks: OBSTACLE_DTYPE as published, several pieces an object; objects: the same with one row
+    an object, its centre and the half extents of its box; owner (H, W) track id of each pixel, 0
+    for none; robot (H, W) mask; names: class id -> name; timings in ms.
     """
 
     stamp: float
     tracks: Tracks
+    objects: Tracks
     detections: list[Detection]
     owner: NDArray[np.int32]
     robot: NDArray[np.bool_]
@@ -187,14 +187,14 @@ class Perception:
         fault = self.selector.attend(attention) if attention is not None else None
         selection = self.selector.select(stamp, self._candidates(held))
         released = self.holding.released[0] if self.holding.released else None
-        tracks = self._wire(stamp, eye, selection, held, released)
+        tracks, objects = self._wire(stamp, selection, held, released)
         end = perf_counter()
         timings = {"robot": t_robot - start, "detect": t_detect - t_robot,
                    "blobs": t_blobs - t_detect, "track": t_track - t_blobs,
                    "roles": end - t_track, "total": end - start,
                    "total_cpu": thread_time() - start_cpu}
-        return PerceptionResult(stamp, tracks, detections, owner, robot.mask, selection, held,
-                                fault, self.names, {n: 1e3 * t for n, t in timings.items()})
+        return PerceptionResult(stamp, tracks, objects, detections, owner, robot.mask, selection,
+                                held, fault, self.names, {n: 1e3 * t for n, t in timings.items()})
 
     def _remember(self, things: Sequence[bl.Blob], shape: tuple[int, ...]) -> None:
         """Keep the masks of the supports; they stand still, and so does the camera."""
@@ -279,10 +279,10 @@ class Perception:
                 out.append(Candidate(t.id, t.visible < self.params.hidden_fraction))
         return out
 
-    def _wire(self, stamp: float, eye: F64, selection: Selection, held: int | None,
-              released: int | None) -> Tracks:
-        """The tracks array; bins and trays as their wall pieces."""
-        parts: list[Tracks] = []
+    def _wire(self, stamp: float, selection: Selection, held: int | None,
+              released: int | None) -> tuple[Tracks, Tracks]:
+        """The confirmed tracks as pieces for the filter, and as one row an object."""
+        pieces, objects = [empty_tracks()], [empty_tracks()]
         for track in self.tracker.tracks:
             if not track.confirmed:
                 continue
@@ -290,34 +290,28 @@ class Perception:
             share = float(selection.share.get(track.id, 0.0))
             chosen = track.id == selection.target
             p_target = 0.5 + 0.5 * share if chosen else min(0.49, share)
-            parts.append(self._points(track, role, p_target, stamp))
-        return np.concatenate(parts) if parts else empty_tracks()
+            for out, cover in ((pieces, self._cover(track, role)),
+                               (objects, shapes.ellipsoid(np.maximum(track.box, 1e-3)))):
+                out.append(_rows(track, cover, role, p_target, stamp))
+        return np.concatenate(pieces), np.concatenate(objects)
 
-    def _points(self, track: Track, role: Role, p_target: float, stamp: float) -> Tracks:
+    def _cover(self, track: Track, role: Role) -> shapes.Cover:
+        """What the filter keeps clear of: the object, or the walls of a tray or bin."""
         p = self.params
         if track.class_id in self.open_supports:
-            pieces = walls(track.position, track.box, track.yaw, p.wall_thickness, p.wall_piece)
-            form = BOX
-        else:
-            pieces, form = [(track.position, track.box)], track.form
-        out = empty_tracks(len(pieces))
-        cov, vel = track.state.p[:3, :3], track.state.p[3:, 3:]
-        for i, (centre, half) in enumerate(pieces):
-            out["x"][i], out["y"][i], out["z"][i] = centre
-            axes = enclosing(half, p.cover, form)
-            out["sx"][i], out["sy"][i], out["sz"][i] = axes
-            out["id"][i] = track.id + (i + 1) * WALL_ID if len(pieces) > 1 else track.id
-        out["vx"], out["vy"], out["vz"] = track.velocity
-        out["qz"], out["qw"] = np.sin(track.yaw / 2), np.cos(track.yaw / 2)
-        for prefix, m in (("p", cov), ("w", vel)):
-            for a, b in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
-                out[f"{prefix}{'xyz'[a]}{'xyz'[b]}"] = m[a, b]
-        out["age"] = max(0.0, stamp - track.last_seen)
-        out["score"] = track.score
-        out["p_target"] = p_target
-        out["class_id"] = track.class_id
-        out["role"] = int(role)
-        return out
+            return walls(track.box, p.wall_thickness, p.pieces, p.standing_out)
+        most = p.held_pieces if role == Role.HELD else p.pieces
+        return outline(track.form, track.box, most, p.standing_out, not track.attached)
+
+
+def _rows(track: Track, cover: shapes.Cover, role: Role, p_target: float, stamp: float) -> Tracks:
+    c, s = np.cos(track.yaw), np.sin(track.yaw)
+    turned = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    return shapes.tracks(
+        cover, track.id, track.position, turned, track.velocity, role=role,
+        position_covariance=track.state.p[:3, :3], velocity_covariance=track.state.p[3:, 3:],
+        class_id=track.class_id, score=track.score, p_target=p_target,
+        age=max(0.0, stamp - track.last_seen))
 
 
 def behind(track: Track, depth: F32, k: F64, t_base_cam: F64) -> bool:

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core import shapes
+from safety_filter.core.shapes import Cover
 from safety_filter.perception.blobs import Blob
 
 F64 = NDArray[np.float64]
@@ -237,44 +239,26 @@ def _upright_box(points: F64, centre: F64, axes: F64, half: F64, clean: bool,
     return np.array([rect[0], rect[1], half[2]]), float(np.radians(degrees)), BOX
 
 
-def enclosing(half: F64, cover: float, form: int = BOX) -> F64:
-    """Return semi-axes (3,) of an ellipsoid round a box of half extents `half` (3,), m.
-
-    With `cover` 1 it holds all corners (of an upright cylinder if ROUND) with the least total
-    overshoot sum(s - half), which gives long thin things less excess along their length than the
-    ellipsoid of least volume would: minimise sum(f_i half_i) subject to sum(1 / f_i^2) = 1, so
-    f_i ~ half_i^(-1/3). With 0 it is the ellipsoid inside the box; between, in between.
-    """
-    half = np.maximum(np.asarray(half, float), 1e-4)
+def outline(form: int, half: F64, most: int, tolerance: float, resting: bool) -> Cover:
+    """Return the cover of a shape of half extents (3,), m: at most `most` ellipsoids whose union
+    holds it and stands out by about `tolerance`, m, if that takes no more."""
+    half = np.maximum(np.asarray(half, float), 1e-3)
     if form == SPHERE:
-        return half
+        return shapes.ellipsoid(half)
     if form == ROUND:
-        radius = float(np.sqrt(half[0] * half[1]))
-        # One condition for the whole circle: the radial factor counts once but costs twice.
-        weight = np.array([2 * radius, half[2]])
-        factor = weight ** (-1 / 3)
-        factor *= np.sqrt(np.sum(factor**-2.0))
-        factors = np.array([factor[0], factor[0], factor[1]])
-    else:
-        factors = half ** (-1 / 3)
-        factors *= np.sqrt(np.sum(factors**-2.0))
-    return np.asarray(half * (1.0 + cover * (factors - 1.0)))
+        return shapes.cylinder(float(half[:2].max()), float(half[2]), most, tolerance, resting)
+    return shapes.box(half, most, tolerance, resting)
 
 
-def walls(centre: F64, box: F64, yaw: float, thickness: float, longest: float,
-          ) -> list[tuple[F64, F64]]:
-    """Return (centre, half extents along the box axes) of the wall pieces of an open box."""
-    rotation = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
-    pieces = []
+def walls(box: F64, thickness: float, most: int, tolerance: float) -> Cover:
+    """Return the cover of the four walls of an open box of half extents `box` (3,), m."""
+    parts = []
     for axis in (0, 1):
-        length = 2 * box[1 - axis]
-        n = max(1, int(np.ceil(length / longest)))
-        for side in (-1.0, 1.0):
-            for i in range(n):
-                offset = np.zeros(2)
-                offset[axis] = side * (box[axis] - thickness / 2)
-                offset[1 - axis] = length * ((i + 0.5) / n - 0.5)
-                half = np.zeros(3)
-                half[axis], half[1 - axis], half[2] = thickness / 2, length / n / 2, box[2]
-                pieces.append((np.append(centre[:2] + rotation @ offset, centre[2]), half))
-    return pieces
+        half = np.array([box[0], box[1], box[2]])
+        half[axis] = thickness / 2
+        side = shapes.box(half, most, tolerance, resting=True)
+        for sign in (-1.0, 1.0):
+            offset = np.zeros(3)
+            offset[axis] = sign * (box[axis] - thickness / 2)
+            parts.append(side.moved(offset))
+    return shapes.combined(parts)

@@ -11,9 +11,9 @@ from safety_filter.perception.shape import (
     SPHERE,
     Known,
     ShapeRules,
-    enclosing,
     fit_sphere,
     measure,
+    outline,
     walls,
 )
 
@@ -111,28 +111,37 @@ def test_sphere_fit_is_exact_on_exact_points():
     assert residual < 1e-9
 
 
-@pytest.mark.parametrize("half", [(0.02, 0.02, 0.02), (0.03, 0.03, 0.1), (0.1, 0.004, 0.03)])
-def test_the_ellipsoid_encloses_the_box(half):
-    axes = enclosing(np.array(half), 1.0)
-    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half
-    np.testing.assert_allclose(np.sum((corners / axes) ** 2, axis=1), 1.0, atol=1e-9)
-    least_volume = np.sqrt(3) * np.array(half)
-    assert (axes - half).sum() <= (least_volume - half).sum() + 1e-12
+def inside(cover, points):
+    """Which of points (n, 3) lie in some ellipsoid of a cover."""
+    found = np.zeros(len(points), bool)
+    for centre, axes, rotation in zip(cover.centres, cover.axes, cover.rotations, strict=True):
+        found |= np.sum(((points - centre) @ rotation / axes) ** 2, axis=1) <= 1.0
+    return found
 
 
-def test_the_ellipsoid_of_a_cylinder_holds_its_rims():
-    axes = enclosing(np.array([0.03, 0.03, 0.08]), 1.0, ROUND)
-    assert (0.03 / axes[0]) ** 2 + (0.08 / axes[2]) ** 2 == pytest.approx(1.0)
-    np.testing.assert_allclose(enclosing(np.array([0.03] * 3), 1.0, SPHERE), 0.03)
-    np.testing.assert_allclose(enclosing(np.array([0.03, 0.02, 0.01]), 0.0), [0.03, 0.02, 0.01])
+@pytest.mark.parametrize("form", [BOX, ROUND, SPHERE])
+def test_an_outline_holds_the_shape_and_stands_out_little(form):
+    half = np.array([0.03, 0.03, 0.03 if form == SPHERE else 0.08])
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (20_000, 3))
+    if form == ROUND:
+        points = points[np.hypot(points[:, 0], points[:, 1]) < 1]
+    elif form == SPHERE:
+        points = points[np.linalg.norm(points, axis=1) < 1]
+    for resting in (False, True):
+        cover = outline(form, half, 4, 0.008, resting)
+        assert len(cover.centres) <= 4
+        assert inside(cover, points * half).all()
+        aside = points * half * [1, 1, 0.9]
+        aside[:, 0] = half[0] + 0.016
+        assert not inside(cover, aside).any()
 
 
 def test_walls_leave_the_middle_open_and_close_the_rim():
-    pieces = walls(np.array([0.5, 0.0, 0.03]), np.array([0.08, 0.06, 0.03]), 0.0, 0.008, 0.09)
-    assert len(pieces) == 8
-    for centre, half in pieces:
-        inner = np.abs(centre[:2] - [0.5, 0.0]) - half[:2]
-        assert inner[0] >= 0.07 or inner[1] >= 0.05
-        assert half[2] == pytest.approx(0.03)
-    length = sum(2 * max(h[0], h[1]) for _, h in pieces)
-    assert length == pytest.approx(2 * 2 * (0.08 + 0.06))
+    box = np.array([0.08, 0.06, 0.03])
+    cover = walls(box, 0.008, 4, 0.008)
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (20_000, 3)) * box
+    depth = (box - np.abs(points))[:, :2].min(axis=1)
+    assert inside(cover, points[depth < 0.008]).all()
+    assert not inside(cover, points[depth > 0.02]).any()

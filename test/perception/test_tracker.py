@@ -82,7 +82,7 @@ def test_tentative_tracks_are_not_published_and_die_at_once():
     assert s.tracker.tracks == []
 
 
-def test_behind_an_occluder_a_track_coasts_and_its_covariance_grows():
+def test_behind_an_occluder_a_track_coasts_and_its_covariance_grows_to_a_bound():
     s = Scenario()
     for _ in range(10):
         s.step((np.array([0.4, 0, 0.1]), 3))
@@ -91,7 +91,10 @@ def test_behind_an_occluder_a_track_coasts_and_its_covariance_grows():
     for _ in range(20):
         s.step()
         sizes.append(np.trace(s.only().state.p[:3, :3]))
-    assert np.all(np.diff(sizes) > 0)
+    assert np.all(np.diff(sizes) > -1e-12)
+    bound = s.tracker.params.unseen_sigma
+    assert 10 * sizes[0] < sizes[-1]
+    assert np.linalg.eigvalsh(s.only().state.p[:3, :3])[-1] == pytest.approx(bound**2)
     s.step((np.array([0.41, 0, 0.1]), 3))
     assert s.only().id == 1
 
