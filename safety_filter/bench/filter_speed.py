@@ -5,7 +5,8 @@
 Each case drives a Panda around moving obstacles for `steps` ticks at 250 Hz; every tick is timed
 by wall clock and by the thread's CPU time. `rows` are the candidate pairs of a step, `active_rows`
 those that could bind and went to the QP. The stages are timed in a second pass over recorded
-states.
+states. `stops` says which rows could not hold: the obstacles keep clear of the tool's start, not of
+the shoulder, and with a hundred and more of them some run into links that hardly can move away.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def measure(robot: RobotModel, solver: str, count: int, steps: int,
     scene, q, dq = Scene(count, seed), HOME.copy(), np.zeros(7)
     wall, cpu, kept = np.zeros(steps), np.zeros(steps), np.zeros(steps)
     states: Counter[str] = Counter()
+    stops: Counter[str] = Counter()
     recorded: list[tuple[Any, ...]] = []
     obstacles: ObstacleSample | None = None
     twist: Command | None = None
@@ -98,6 +100,8 @@ def measure(robot: RobotModel, solver: str, count: int, steps: int,
         if k >= 0:
             wall[k], cpu[k], kept[k] = t1 - t0, c1 - c0, decision.rows
             states[decision.state] += 1
+            if decision.state == 'STOPPED':
+                stops[f'{decision.reason} {decision.detail.split(":")[0]}'] += 1
             if k % max(1, steps // 300) == 0:
                 b = safety._buffers
                 recorded.append((b.q.copy(), b.last.copy(), b.command.copy(), decision.qd.copy()))
@@ -105,7 +109,7 @@ def measure(robot: RobotModel, solver: str, count: int, steps: int,
     return {'solver': solver, 'n_obstacles': count, 'rows': rows, 'steps': steps,
             'active_rows': round(float(kept.mean()), 2), 'active_rows_max': int(kept.max()),
             'p50_us': _us(wall, 50), 'p99_us': _us(wall, 99), 'cpu_p50_us': _us(cpu, 50),
-            'cpu_p99_us': _us(cpu, 99), 'states': dict(states),
+            'cpu_p99_us': _us(cpu, 99), 'states': dict(states), 'stops': dict(stops),
             'stages_us': stages(safety, count, recorded)}
 
 
@@ -152,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
             cases.append(case)
             print(f'{solver} N={count:3d}: p50 {case["p50_us"]:7.1f} us, CPU p99 '
                   f'{case["cpu_p99_us"]:7.1f} us, {case["rows"]} rows, {case["active_rows"]} kept '
-                  f'{case["states"]}', flush=True)
+                  f'{case["states"]} {case["stops"]}', flush=True)
     result = {'schema': 1, 'revision': revision(), 'machine': platform.platform(),
               'cpu': platform.processor(), 'bodies': len(robot.spheres), 'rate_hz': RATE,
               'start_up_s': round(compile_s, 2), 'cases': cases,

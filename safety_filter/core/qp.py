@@ -20,13 +20,19 @@ from safety_filter.core.robot import Array, Ints
 
 INFINITY = 1e30
 """Both back-ends take this for no bound."""
-PENALTY = {1: 1e4, 2: 1e2}
+PENALTY_1, PENALTY_2 = 1e4, 1e2
 """L1 weight of slack on rows of level 1 and 2, s/m times the unit of the objective."""
 ADDED_ROWS = 8
 """Rows taken into a relaxed problem at a time, the most violated first."""
 MAX_ROUNDS = 12
 SATISFIED = 1e-7
 """A row (m/s) that holds to within this needs no slack."""
+STAGES = ((1e-2, 100), (1e-3, 200), (1e-4, 400), (1e-6, 1500))
+"""OSQP's tolerances and the most iterations for each."""
+STEEPEST = 10.0
+"""OSQP's cost is scaled down to this largest gradient: penalties dwarf the rest otherwise."""
+RESIDUAL = 1e-6
+"""Largest primal residual of an answer of OSQP that counts as solved."""
 
 
 class Problem(NamedTuple):
@@ -108,8 +114,12 @@ class DaqpSolver:
 class OsqpSolver:
     """Operator splitting with polishing; the usual choice of the field, as an alternative.
 
-    One workspace for each number of variables and padded number of rows; dropped after any status
-    but solved, so that no state of a failed problem survives.
+    It stops at a loose tolerance first: where polishing then finds the exact optimum, that is
+    proven by its residuals; otherwise it goes on. Relaxed problems with their large penalties take
+    thousands of iterations to a tight tolerance but their active set shows early.
+
+    One workspace for each padded size; dropped after any status but solved, so that no state of a
+    failed problem survives.
     """
 
     name = 'osqp'
@@ -123,44 +133,66 @@ class OsqpSolver:
         if fault is not None:
             return Solution(False, _NOTHING, fault)
         n, m = len(problem.gradient), len(problem.rows)
-        size = n + max(16, 1 << (m - 1).bit_length() if m else 0)
-        matrix = np.zeros((size, n))
-        matrix[:n] = np.eye(n)
-        matrix[n:n + m] = problem.rows
+        wide = -8 * (-n // 8)
+        size = wide + max(8, 1 << (m - 1).bit_length() if m else 0)
+        matrix, hessian = np.zeros((size - wide + 1, wide)), np.eye(wide)
+        matrix[0] = 1.0  # the diagonal of the block of bounds
+        matrix[1:m + 1, :n] = problem.rows
         lower, upper = np.full(size, -INFINITY), np.full(size, INFINITY)
-        lower[:n + m], upper[:n + m] = problem.lower, problem.upper
-        triangle = problem.hessian.T[np.tril_indices(n)]
-        work = self._workspaces.get((n, size))
+        lower[:n], upper[:n] = problem.lower[:n], problem.upper[:n]
+        lower[wide:wide + m], upper[wide:wide + m] = problem.lower[n:], problem.upper[n:]
+        steepest = float(np.max(np.abs(problem.gradient), initial=1.0))
+        scale = min(1.0, STEEPEST / steepest)
+        hessian[:n, :n] = problem.hessian * scale
+        gradient = np.zeros(wide)
+        gradient[:n] = problem.gradient * scale
+        work = self._workspaces.get((wide, size))
         if work is None:
-            work = self._setup(problem, matrix, lower, upper)
-            self._workspaces[n, size] = work
+            work = self._setup(hessian, gradient, matrix, lower, upper)
+            self._workspaces[wide, size] = work
         else:
-            work.update(q=problem.gradient, l=lower, u=upper, Px=triangle,
+            work.update(q=gradient, l=lower, u=upper, Px=hessian.T[np.tril_indices(wide)],
                         Ax=np.ascontiguousarray(matrix.T).ravel())
-        result = work.solve(raise_error=False)
-        status = str(result.info.status)
-        if status != 'solved' or not np.isfinite(result.x).all():
-            del self._workspaces[n, size]
+        status, x, iterations = self._stages(work, steepest * scale)
+        if status != 'solved':
+            del self._workspaces[wide, size]
             short = 'infeasible' if 'infeasible' in status else status
-            return Solution(False, _NOTHING, short)
-        return Solution(True, np.array(result.x), 'solved', int(result.info.iter))
+            return Solution(False, _NOTHING, short, iterations)
+        return Solution(True, x[:n], 'solved', iterations)
 
     @staticmethod
-    def _setup(problem: Problem, matrix: Array, lower: Array, upper: Array) -> Any:
+    def _stages(work: Any, steepest: float) -> tuple[str, Array, int]:
+        """Return status, x and iterations; 'solved' only if the residuals say so."""
+        iterations = 0
+        for tolerance, most in STAGES:
+            work.update_settings(eps_abs=tolerance, eps_rel=tolerance, max_iter=most)
+            result = work.solve(raise_error=False)
+            info = result.info
+            iterations += int(info.iter)
+            status = str(info.status)
+            if 'infeasible' in status or not np.isfinite(result.x).all():
+                return status, _NOTHING, iterations
+            exact = info.status_polish == 1 and info.dual_res < 1e-6 * max(1.0, steepest)
+            if info.prim_res < RESIDUAL and (exact or tolerance == STAGES[-1][0]):
+                return ('solved' if exact else status), np.array(result.x), iterations
+        return f'residual {info.prim_res:.1e}', _NOTHING, iterations
+
+    @staticmethod
+    def _setup(hessian: Array, gradient: Array, matrix: Array, lower: Array,
+               upper: Array) -> Any:
         import osqp
         from scipy import sparse
-        n, size = len(problem.gradient), len(lower)
-        dense = sparse.csc_matrix((np.ascontiguousarray(matrix.T).ravel(),
-                                   np.tile(np.arange(size), n), np.arange(0, n * size + 1, size)),
-                                  shape=(size, n))
+        n, size = len(gradient), len(lower)
+        places = np.column_stack([np.arange(n), np.tile(np.arange(n, size), (n, 1))]).ravel()
+        dense = sparse.csc_matrix((np.ascontiguousarray(matrix.T).ravel(), places,
+                                   np.arange(n + 1) * len(matrix)), shape=(size, n))
         columns = np.concatenate([np.arange(j + 1) for j in range(n)])
         starts = np.cumsum([0, *range(1, n + 1)])
         upper_triangle = sparse.csc_matrix(
-            (problem.hessian.T[np.tril_indices(n)], columns, starts), shape=(n, n))
+            (hessian.T[np.tril_indices(n)], columns, starts), shape=(n, n))
         work = osqp.OSQP()
-        work.setup(P=upper_triangle, q=problem.gradient, A=dense, l=lower, u=upper, verbose=False,
-                   eps_abs=1e-7, eps_rel=1e-7, polishing=True, max_iter=20000,
-                   check_termination=10)
+        work.setup(P=upper_triangle, q=gradient, A=dense, l=lower, u=upper, verbose=False,
+                   polishing=True, check_termination=10, rho=1.0)
         return work
 
 
@@ -186,38 +218,68 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
     so s > 0 only where the rows cannot all hold). Rows are generated: those that x (first `start`)
     violates join the problem until x meets all others, so the answer is that of the full problem.
     """
-    n = len(problem.gradient)
-    bounds = problem.lower[n:]
-    slack = np.zeros(len(bounds))
-    chosen: list[int] = []
-    x = start
-    for _ in range(MAX_ROUNDS):
-        rest = problem.rows @ x - bounds
-        rest[chosen] = 0.0
-        worst = np.argsort(rest)[:ADDED_ROWS]
-        added = [int(k) for k in worst if rest[k] < -SATISFIED]
-        if chosen and not added:
+    n, m = len(problem.gradient), len(problem.rows)
+    caps = np.full(m, INFINITY) if most is None else np.ascontiguousarray(most)
+    levels = np.ascontiguousarray(levels)
+    chosen = np.zeros(min(m, ADDED_ROWS * MAX_ROUNDS), np.int64)
+    slack, x, count = np.zeros(m), start, 0
+    for turn in range(MAX_ROUNDS):
+        before, count = count, _grow(problem.rows, problem.lower[n:], x, chosen, count)
+        if turn and before == count:
             return Relaxed(True, x, slack, 'solved')
-        chosen += added
-        solution = solver.solve(_with_slack(problem, chosen, levels, most))
+        *relaxed, size = _with_slack(problem.hessian, problem.gradient, problem.rows,
+                                     problem.lower, problem.upper, levels, caps, chosen[:count])
+        solution = solver.solve(Problem(*relaxed))
         if not solution.found:
             return Relaxed(False, _NOTHING, slack, solution.status)
-        x = np.ascontiguousarray(solution.x[:n])
-        slack[chosen] = np.maximum(solution.x[n:], 0.0)
+        x = solution.x[:n].copy()
+        slack[chosen[:count]] = np.maximum(solution.x[n:] * size, 0.0)
     return Relaxed(False, _NOTHING, slack, 'row generation limit')
 
 
-def _with_slack(problem: Problem, chosen: list[int], levels: Ints,
-                most: Array | None) -> Problem:
-    """Return the problem in (x, s) with the `chosen` rows."""
-    n, k = len(problem.gradient), len(chosen)
-    weights = np.where(levels[chosen] == 1, PENALTY[1], PENALTY[2])
-    hessian = np.eye(n + k)
-    hessian[:n, :n] = problem.hessian
-    infinite = np.full(k, INFINITY)
-    return Problem(
-        hessian, np.concatenate([problem.gradient, weights]),
-        np.hstack([problem.rows[chosen], np.eye(k)]),
-        np.concatenate([problem.lower[:n], np.zeros(k), problem.lower[n:][chosen]]),
-        np.concatenate([problem.upper[:n], infinite if most is None else most[chosen],
-                        infinite]))
+@nb.njit(cache=True, error_model='numpy')
+def _grow(rows: Array, bounds: Array, x: Array, chosen: Ints, count: int) -> int:
+    """Append the rows that x violates most to `chosen[:count]`; return the new count."""
+    rest = rows @ x - bounds
+    for k in range(count):
+        rest[chosen[k]] = 0.0
+    for _ in range(ADDED_ROWS):
+        if count == len(chosen):
+            break
+        worst = np.argmin(rest)
+        if rest[worst] >= -SATISFIED:
+            break
+        chosen[count] = worst
+        rest[worst] = 0.0
+        count += 1
+    return count
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _with_slack(hessian: Array, gradient: Array, rows: Array, lower: Array, upper: Array,
+                levels: Ints, caps: Array, chosen: Ints,
+                ) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Return the problem in (x, t) with the `chosen` rows, and their lengths (k,).
+
+    Rows are brought to length 1, and the slack of row k is s_k = length_k t_k: then x and t are of
+    one size, without which operator splitting takes ten times the iterations.
+    """
+    n, k = len(gradient), len(chosen)
+    h, f, a = np.zeros((n + k, n + k)), np.zeros(n + k), np.zeros((k, n + k))
+    low, high = np.zeros(n + 2 * k), np.full(n + 2 * k, INFINITY)
+    length = np.zeros(k)
+    h[:n, :n], f[:n], low[:n], high[:n] = hessian, gradient, lower[:n], upper[:n]
+    for j in range(k):
+        row = chosen[j]
+        square = 0.0
+        for i in range(n):
+            square += rows[row, i] ** 2
+        length[j] = size = max(np.sqrt(square), 1e-3)
+        for i in range(n):
+            a[j, i] = rows[row, i] / size
+        a[j, n + j] = 1.0
+        h[n + j, n + j] = size * size
+        f[n + j] = size * (PENALTY_1 if levels[row] == 1 else PENALTY_2)
+        high[n + j] = min(caps[row] / size, INFINITY)
+        low[n + k + j] = lower[n + row] / size
+    return h, f, a, low, high, length

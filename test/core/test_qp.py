@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from safety_filter.core.qp import (
     INFINITY,
     SOLVERS,
+    STAGES,
     Problem,
     Solver,
     problem_fault,
@@ -106,11 +107,29 @@ def test_number_of_rows_may_change_from_step_to_step(solver: Solver) -> None:
         assert solver.solve(problem(5, m=m)).found
 
 
-def test_relaxation_of_a_feasible_problem_is_exact() -> None:
-    solver = SOLVERS['daqp']()
+def test_operator_splitting_relaxes_like_the_active_set_method_and_in_bounded_work() -> None:
+    """Penalties of 1e4 beside a cost of 0.01; what it misses it says, and the filter brakes."""
+    rng, worst, missed = np.random.default_rng(1), 0.0, 0
+    for seed in range(60):
+        p = problem(seed)
+        hard = p.lower.copy()
+        hard[7:] += rng.uniform(0.0, 0.4, 12)
+        hard = p._replace(lower=hard, rows=p.rows * rng.uniform(0.1, 1.0, (12, 1)))
+        levels, start = rng.integers(1, 3, 12), np.zeros(7)
+        exact = solve_relaxed(SOLVERS['daqp'](), hard, levels, start)
+        other = solve_relaxed(SOLVERS['osqp'](), hard, levels, start)
+        assert exact.found
+        missed += not other.found
+        if other.found:
+            worst = max(worst, float(np.abs(exact.x - other.x).max()))
+    assert worst < 1e-4 and missed <= 12
+    assert sum(most for _, most in STAGES) <= 2500
+
+
+def test_relaxation_of_a_feasible_problem_is_exact(solver: Solver) -> None:
     p = problem(6)
     relaxed = solve_relaxed(solver, p, np.ones(12, np.int64), np.zeros(7))
-    assert relaxed.found and relaxed.slack.max() < 1e-9
+    assert relaxed.found and relaxed.slack.max() < 1e-7
     assert np.allclose(relaxed.x, solver.solve(p).x, atol=1e-7)
 
 
