@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class NodeSpec:
     parameters: dict[str, Any] = field(default_factory=dict)
     respawn: bool = False  # never for what commands the arm: a restart must be noticed
     nice: int = 0  # what may be late yields the processor to what must not be
+    namespace: str = ""
+    files: tuple[str, ...] = ()  # further parameter files, over `config` and under `parameters`
 
     @property
     def module(self) -> str:
@@ -40,16 +43,24 @@ class NodeSpec:
         """The same node with other parameters over its own."""
         return replace(self, parameters={**self.parameters, **parameters})
 
+    def with_remappings(self, remappings: Mapping[str, str]) -> NodeSpec:
+        """The same node with other remappings over its own."""
+        return replace(self, remappings=tuple({**dict(self.remappings), **remappings}.items()))
+
 
 @dataclass(frozen=True)
 class Argument:
-    """A launch argument that sets `parameter` of `node`."""
+    """A launch argument: sets `parameter` of `nodes`, or remaps the name `remap` on them.
+
+    An empty value leaves what the graph says.
+    """
 
     name: str
     default: str
     text: str
-    node: str
-    parameter: str
+    nodes: tuple[str, ...] = ()
+    parameter: str = ""
+    remap: str = ""
 
 
 _JOINTS = ("joint_states", "sim_node/joint_states")
@@ -127,19 +138,85 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "perception": ("perception_node",),
     "filter": ("filter_node", "monitor_node"),
 }
-ARGUMENTS = (
-    Argument("seed", "0", "seed of the scene", "sim_node", "seed"),
-    Argument("suite", "demo", "suite of scenes: free or demo", "sim_node", "suite"),
-    Argument("gui", "false", "show PyBullet's window", "sim_node", "gui"),
-    Argument(
-        "autostart", "true", "time runs at once, without a start request", "sim_node", "autostart"
-    ),
+_ALL = tuple(NODES)
+_CAMERA = ("vla_node", "perception_node")
+_FILTER, _MONITOR = ("filter_node",), ("monitor_node",)
+_MODEL = ("vla_node", "perception_node", "filter_node", "monitor_node")
+COMMON = (
+    Argument("namespace", "", "namespace of all nodes"),
+    Argument("use_sim_time", "false", "follow /clock", _ALL, "use_sim_time"),
+    Argument("params_file", "", "parameter file (YAML) over the shipped ones, for all nodes"),
 )
+SIMULATOR = (
+    Argument("seed", "0", "seed of the scene", ("sim_node",), "seed"),
+    Argument("suite", "demo", "suite of scenes: free, demo, ...", ("sim_node",), "suite"),
+    Argument("gui", "false", "show PyBullet's window", ("sim_node",), "gui"),
+    Argument(
+        "autostart", "true", "time runs at once, without a start request", ("sim_node",),
+        "autostart",
+    ),
+)  # fmt: skip
+# For nodes that are started without those that they are wired to
+TOPICS = (
+    Argument("image", "", "topic of the scene camera's colour image", _CAMERA, remap="image"),
+    Argument("wrist_image", "", "topic of the wrist camera", ("vla_node",), remap="wrist_image"),
+    Argument("instruction", "", "topic of the instruction", ("vla_node",), remap="instruction"),
+    Argument("depth", "", "topic of the registered depth image", ("perception_node",),
+             remap="depth"),
+    Argument("camera_info", "", "topic of the camera's CameraInfo", ("perception_node",),
+             remap="camera_info"),
+    Argument("camera_pose", "", "topic of the camera's pose (extrinsics: topic)",
+             ("perception_node",), remap="camera_pose"),
+    Argument("attention", "", "topic of the policy's attention map", ("perception_node",),
+             remap="attention"),
+    Argument("joint_states", "", "topic of the arm's joint states", _MODEL, remap="joint_states"),
+    Argument("obstacles", "", "topic of the obstacles (PointCloud2, layout v1)",
+             (*_FILTER, *_MONITOR), remap="~/obstacles"),
+    Argument("command", "twist", "kind of command: twist, joint_velocity, joint_position or"
+             " trajectory", _FILTER, "command"),
+    Argument("twist", "", "topic of a twist command", _FILTER, remap="~/twist_in"),
+    Argument("joint_command", "", "topic of a joint command (Float64MultiArray)", _FILTER,
+             remap="~/joint_command_in"),
+    Argument("trajectory", "", "topic of a trajectory command", _FILTER, remap="~/trajectory_in"),
+    Argument("robot", "panda", "shipped robot or path of a robot file", _MODEL, "robot"),
+    Argument("urdf", "", "path of the URDF, if the robot file names none", _MODEL, "urdf"),
+)  # fmt: skip
 
 
 def arguments(group: str) -> tuple[Argument, ...]:
-    """The launch arguments of a group."""
-    return tuple(a for a in ARGUMENTS if a.node in GROUPS[group])
+    """The launch arguments of a group that say something to its nodes."""
+    nodes = GROUPS[group]
+    own = SIMULATOR if "sim_node" in nodes else TOPICS
+    return (*(a for a in own if set(a.nodes) & set(nodes)), *COMMON)
+
+
+def build(group: str, values: Mapping[str, str]) -> list[NodeSpec]:
+    """The nodes of a group with the launch arguments `values` (name -> text, as typed)."""
+    return configured([NODES[name] for name in GROUPS[group]], arguments(group), values)
+
+
+def configured(
+    specs: Sequence[NodeSpec], declared: Sequence[Argument], values: Mapping[str, str]
+) -> list[NodeSpec]:
+    """`specs` with the launch arguments applied."""
+    result = []
+    for spec in specs:
+        for argument in declared:
+            text = values.get(argument.name, argument.default)
+            if spec.name not in argument.nodes or text == "":
+                continue
+            if argument.remap:
+                spec = spec.with_remappings({argument.remap: text})
+            else:
+                spec = spec.with_parameters(**{argument.parameter: yaml.safe_load(text)})
+        given = values.get("params_file", "")
+        spec = replace(
+            spec,
+            namespace=values.get("namespace", ""),
+            files=(*spec.files, *([given] if given else [])),
+        )
+        result.append(spec)
+    return result
 
 
 def share(relative: str) -> Path:
@@ -160,13 +237,21 @@ def share(relative: str) -> Path:
     raise FileNotFoundError(f"{relative}: expected in one of {looked}")
 
 
+def parameter_files(spec: NodeSpec) -> list[str]:
+    """The parameter files of a node, later ones win."""
+    own = [] if spec.config is None else [str(share(f"config/{spec.config}"))]
+    return [*own, *spec.files]
+
+
 def command(spec: NodeSpec) -> list[str]:
     """Command line that starts a node with this interpreter, without `ros2 launch`."""
     words = [sys.executable, "-m", spec.module, "--ros-args"]
     for source, target in spec.remappings:
         words += ["-r", f"{source}:={target}"]
-    if spec.config is not None:
-        words += ["--params-file", str(share(f"config/{spec.config}"))]
+    if spec.namespace:
+        words += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
+    for path in parameter_files(spec):
+        words += ["--params-file", path]
     for name, value in spec.parameters.items():
         # YAML flow style on one line is what rcl parses
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()

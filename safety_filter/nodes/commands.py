@@ -6,6 +6,8 @@ import argparse
 import importlib
 from typing import Any
 
+from safety_filter.core.params import ParamTable
+
 NODES = ("sim_node", "vla_node", "perception_node", "filter_node", "monitor_node")
 # Tables that a node declares beside its own
 ALSO = {
@@ -23,11 +25,17 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def node_tables() -> dict[str, list[ParamTable[Any]]]:
+    """The tables that each node declares, its own first."""
+    modules = {n: [f"safety_filter.nodes.{n}", *([ALSO[n]] if n in ALSO else [])] for n in NODES}
+    return {n: [importlib.import_module(m).TABLE for m in names] for n, names in modules.items()}
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print one table a node."""
+    tables = node_tables()
     for name in arguments.node or NODES:
-        modules = [f"safety_filter.nodes.{name}", *([ALSO[name]] if name in ALSO else [])]
         print(f"### {name}\n")
-        for module in modules:
-            print(importlib.import_module(module).TABLE.markdown())
+        for table in tables[name]:
+            print(table.markdown())
     return 0

@@ -2,51 +2,88 @@
 
 from __future__ import annotations
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
+from collections.abc import Callable, Mapping, Sequence
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 
-from safety_filter import graph
+from safety_filter import graph, playback
+from safety_filter.arms import wiring
+
+Builder = Callable[[Mapping[str, str]], list[graph.NodeSpec]]
 
 
 def description(group: str) -> LaunchDescription:
     """Everything that `ros2 launch safety_filter <group>.launch.py` starts."""
-    arguments = graph.arguments(group)
-    entities = [
-        SetEnvironmentVariable(name, value)
-        for name, value in graph.environment_variables().items()
-    ]
-    entities += [
-        DeclareLaunchArgument(a.name, default_value=a.default, description=a.text)
-        for a in arguments
-    ]
-    entities += [
-        DeclareLaunchArgument("namespace", default_value="", description="namespace of all nodes"),
-        DeclareLaunchArgument("use_sim_time", default_value="false", description="follow /clock"),
-    ]
-    entities += [_node(graph.NODES[name], arguments) for name in graph.GROUPS[group]]
-    return LaunchDescription(entities)
+    return _description(graph.arguments(group), lambda values: graph.build(group, values))
 
 
-def _node(spec: graph.NodeSpec, arguments: tuple[graph.Argument, ...]) -> Node:
-    given = {
-        a.parameter: ParameterValue(LaunchConfiguration(a.name))
-        for a in arguments
-        if a.node == spec.name
-    }
-    time = {"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}
-    files = [str(graph.share(f"config/{spec.config}"))] if spec.config else []
+def arm() -> LaunchDescription:
+    """`arm.launch.py`: everything but the driver of a real arm."""
+    return _description(wiring.arguments(), wiring.build)
+
+
+def replay() -> LaunchDescription:
+    """`replay.launch.py`: nodes over the recorded inputs of a bag, through real topics."""
+    found = _description(playback.arguments(), playback.build)
+    found.add_action(OpaqueFunction(function=_play))
+    return found
+
+
+def _description(arguments: Sequence[graph.Argument], build: Builder) -> LaunchDescription:
+    def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        return [_node(spec) for spec in build(_values(context, arguments))]
+
+    return LaunchDescription(
+        [
+            *(SetEnvironmentVariable(k, v) for k, v in graph.environment_variables().items()),
+            *(
+                DeclareLaunchArgument(a.name, default_value=a.default, description=a.text)
+                for a in arguments
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def _values(context: LaunchContext, arguments: Sequence[graph.Argument]) -> dict[str, str]:
+    return {a.name: LaunchConfiguration(a.name).perform(context) for a in arguments}
+
+
+def _play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    words = playback.player(_values(context, playback.arguments()))
+    return [ExecuteProcess(cmd=words, output="screen")]
+
+
+def _told(spec: graph.NodeSpec) -> OpaqueFunction:
+    """Says that a node which is not respawned is gone, unless everything ends."""
+    text = f"{spec.name} ended and is not started again by itself: look why, then launch again"
+
+    def tell(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        return [] if context.is_shutdown else [LogInfo(msg=text)]
+
+    return OpaqueFunction(function=tell)
+
+
+def _node(spec: graph.NodeSpec) -> Node:
     return Node(
         package=graph.PACKAGE,
         executable=spec.name,
         name=spec.name,
-        namespace=LaunchConfiguration("namespace"),
+        namespace=spec.namespace,
         remappings=list(spec.remappings),
-        parameters=[*files, spec.parameters, given, time],
+        parameters=[*graph.parameter_files(spec), spec.parameters],
         respawn=spec.respawn,
         respawn_delay=1.0,
+        on_exit=None if spec.respawn else [_told(spec)],
         prefix=f"nice -n {spec.nice}" if spec.nice else "",
         output="screen",
     )

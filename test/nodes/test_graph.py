@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from safety_filter import graph
+from safety_filter.arms import profile
+from safety_filter.nodes.commands import node_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,18 +25,27 @@ class _Recorded(SimpleNamespace):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(args=args, **kwargs)
 
+    def add_action(self, action: Any) -> None:
+        self.args[0].append(action)
+
+    def perform(self, context: dict[str, str]) -> str:
+        """As a LaunchConfiguration, which `context` holds the values of."""
+        return context[self.args[0]]
+
 
 @pytest.fixture
 def launching(monkeypatch: pytest.MonkeyPatch) -> Any:
     """nodes/launching.py over recorders; the wheels have no `launch`."""
     names = {
-        "launch": ["LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "SetEnvironmentVariable"],
+        "launch": ["LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"],
+        "launch.actions": [
+            "DeclareLaunchArgument", "ExecuteProcess", "LogInfo", "OpaqueFunction",
+            "SetEnvironmentVariable",
+        ],
         "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
         "launch_ros.actions": ["Node"],
-        "launch_ros.parameter_descriptions": ["ParameterValue"],
-    }
+    }  # fmt: skip
     for module_name, classes in names.items():
         module = ModuleType(module_name)
         for name in classes:
@@ -44,31 +55,132 @@ def launching(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("safety_filter.nodes.launching")
 
 
-@pytest.mark.parametrize("group", graph.GROUPS)
-def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> None:
+def _launched(group: str, **given: str) -> tuple[list[Any], dict[str, Any]]:
+    """Entities of a launch file, and its nodes by name with the arguments `given`."""
     path = ROOT / "launch" / f"{group}.launch.py"
     namespace: dict[str, Any] = {}
     exec(compile(path.read_text(), str(path), "exec"), namespace)
     entities = namespace["generate_launch_description"]().args[0]
-    nodes = {e.name: e for e in entities if type(e).__name__ == "Node"}
+    declared = [e for e in entities if type(e).__name__ == "DeclareLaunchArgument"]
+    assert all(e.description for e in declared)
+    context = {e.args[0]: e.default_value for e in declared}
+    assert not set(given) - set(context)
+    functions = [e.function for e in entities if type(e).__name__ == "OpaqueFunction"]
+    started = [e for function in functions for e in function({**context, **given})]
+    return entities, {getattr(e, "name", "player"): e for e in started}
+
+
+@pytest.mark.parametrize("group", graph.GROUPS)
+def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> None:
+    entities, nodes = _launched(group)
     assert tuple(nodes) == graph.GROUPS[group]
     for name, node in nodes.items():
         spec = graph.NODES[name]
         assert node.executable == name
         assert tuple(node.remappings) == spec.remappings
         assert node.respawn == spec.respawn
+        assert (node.on_exit is None) == spec.respawn  # what is not respawned is told
         assert node.prefix == (f"nice -n {spec.nice}" if spec.nice else "")
+        assert node.parameters[-1].items() >= spec.parameters.items()
     variables = {
         e.args[0]: e.args[1] for e in entities if type(e).__name__ == "SetEnvironmentVariable"
     }
     assert variables == graph.environment_variables()
-    declared = [e for e in entities if type(e).__name__ == "DeclareLaunchArgument"]
-    assert all(e.description for e in declared)
+
+
+def test_launch_arguments_set_parameters_topics_namespace_and_files(launching: Any) -> None:
+    _, nodes = _launched(
+        "filter", command="trajectory", trajectory="/plan", joint_states="/js",
+        namespace="cell", params_file="mine.yaml", use_sim_time="true",
+    )  # fmt: skip
+    node = nodes["filter_node"]
+    assert dict(node.remappings)["~/trajectory_in"] == "/plan"
+    assert dict(node.remappings)["joint_states"] == "/js"
+    assert node.parameters[-1]["command"] == "trajectory" and node.namespace == "cell"
+    assert node.parameters[-2] == "mine.yaml"
+    assert nodes["monitor_node"].parameters[-1]["use_sim_time"] is True
+
+
+# -- real arms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("robot", ["panda", "iiwa"])
+def test_arm_launch_wires_filter_and_monitor_to_the_controller(
+    launching: Any, robot: str
+) -> None:
+    _, nodes = _launched("arm", robot=robot, vla="false")
+    assert set(nodes) == {"perception_node", "filter_node", "monitor_node"}
+    arm = profile.load(robot)
+    kind, topic = next(iter(arm.outputs.items()))
+    for name, role in (("filter_node", "fallback"), ("monitor_node", "out")):
+        assert dict(nodes[name].remappings)[f"~/{kind}_{role}"] == topic
+        assert nodes[name].parameters[-1]["output"] == kind
+    for node in nodes.values():
+        assert dict(node.remappings)["joint_states"] == arm.joint_states
+        assert node.parameters[-1]["frame"] == arm.frame
+        assert node.parameters[-1]["robot"] == arm.robot
+    # The simulated cell's bounds are not those of a real one
+    assert not any("filter.yaml" in str(p) for p in nodes["filter_node"].parameters)
+
+
+def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launching: Any) -> None:
+    _, nodes = _launched("arm", robot="ur5e", robot_file="/r.yaml", output="twist",
+                         output_topic="/servo", command="joint_velocity", joint_command="/mine",
+                         image="/cam")  # fmt: skip
+    last = nodes["filter_node"].parameters[-1]
+    assert last["robot"] == "/r.yaml" and last["description"] and last["alpha0"] == 5.0
+    assert dict(nodes["filter_node"].remappings)["~/joint_command_in"] == "/mine"
+    assert dict(nodes["monitor_node"].remappings)["~/twist_out"] == "/servo"
+    assert dict(nodes["vla_node"].remappings)["image"] == "/cam"
+    declared = {
+        name: {row.name for table in tables for row in table.rows}
+        for name, tables in node_tables().items()
+    }
+    for name, node in nodes.items():
+        assert set(node.parameters[-1]) <= declared[name] | {"use_sim_time"}, name
+
+
+ARM_FAULTS = {
+    "fit-robot ur5e.urdf": {"robot": "ur5e"},
+    "output: expected joint_velocity on": {"robot": "panda", "output": "twist"},
+    "vla: expected true or false": {"vla": "maybe"},
+    "expected one of fr3": {"robot": "r2d2"},
+}
+
+
+@pytest.mark.parametrize("words", ARM_FAULTS)
+def test_arm_launch_says_what_is_missing(launching: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        _launched("arm", **ARM_FAULTS[words])
+
+
+# -- replay -----------------------------------------------------------------------------------
+
+
+def test_replay_plays_the_inputs_and_never_what_the_nodes_publish(launching: Any) -> None:
+    _, nodes = _launched("replay", bag="b")
+    assert nodes["player"].cmd[:4] == ["ros2", "bag", "play", "b"]
+    topics = nodes["player"].cmd[nodes["player"].cmd.index("--topics") + 1 :]
+    assert topics == ["/perception_node/obstacles", "/sim_node/joint_states", "/vla_node/twist"]
+    assert nodes["filter_node"].parameters[-1]["monitored"] is False
+    assert nodes["filter_node"].parameters[-1]["use_sim_time"] is True
+
+
+def test_replay_with_perception_plays_images_in_place_of_obstacles(launching: Any) -> None:
+    _, nodes = _launched("replay", bag="b", perception="true", namespace="cell")
+    topics = nodes["player"].cmd[nodes["player"].cmd.index("--topics") + 1 :]
+    assert "/cell/sim_node/scene/image" in topics and "/cell/vla_node/attention" in topics
+    assert "/cell/perception_node/obstacles" not in topics and "perception_node" in nodes
+
+
+def test_replay_without_a_bag_says_so(launching: Any) -> None:
+    with pytest.raises(ValueError, match="bag:=FOLDER"):
+        _launched("replay")
 
 
 def test_every_launch_file_belongs_to_a_group() -> None:
     names = {p.name.removesuffix(".launch.py") for p in (ROOT / "launch").glob("*.launch.py")}
-    assert names == set(graph.GROUPS)
+    assert names == {*graph.GROUPS, "arm", "replay"}
 
 
 def test_runner_command_has_every_remapping_and_parameter() -> None:

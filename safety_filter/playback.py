@@ -1,0 +1,75 @@
+"""`replay.launch.py`: a bag's inputs through real topics to the same nodes.
+
+For exact replay and figures use `safety-filter replay`; this is for looking on with RViz and for
+trying the nodes themselves. Only inputs are played: what the nodes publish is theirs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from safety_filter import graph
+from safety_filter.graph import COMMON, TOPICS, Argument, NodeSpec
+
+CLOCK_RATE = 250  # Hz of /clock: the filter's stamps are no finer
+_RUN = (
+    Argument("bag", "", "folder of the bag (rosbag2)"),
+    Argument("rate", "1.0", "speed of playing; ages grow with it"),
+    Argument("perception", "false", "run perception_node over the recorded images too"),
+    Argument("vla", "false", "run vla_node over the recorded images too"),
+)
+
+
+def arguments() -> tuple[Argument, ...]:
+    """The launch arguments of replay.launch.py; the clock is the bag's."""
+    common = (graph.replace(a, default="true") if a.name == "use_sim_time" else a for a in COMMON)
+    return (*_RUN, *TOPICS, *common)
+
+
+def _chosen(values: Mapping[str, str]) -> dict[str, NodeSpec]:
+    """Nodes by name, wired, without a namespace: topics of a bag are absolute."""
+    names = [n for n in ("vla", "perception") if values.get(n, "false").lower() == "true"]
+    specs = [graph.NODES[f"{n}_node"] for n in names]
+    specs.append(graph.NODES["filter_node"].with_parameters(monitored=False))
+    return {s.name: s for s in graph.configured(specs, arguments(), values)}
+
+
+def build(values: Mapping[str, str]) -> list[NodeSpec]:
+    """The nodes for the launch arguments `values`.
+
+    Raises:
+        ValueError: no bag given.
+    """
+    if not values.get("bag"):
+        raise ValueError("bag: expected the folder of a bag, got nothing; bag:=FOLDER")
+    return list(_chosen(values).values())
+
+
+def topics(values: Mapping[str, str]) -> list[str]:
+    """The topics to play: what the nodes read and no node of this launch publishes."""
+    chosen = _chosen(values)
+    read = dict(chosen["filter_node"].remappings)
+    kind = values.get("command", "twist")
+    command = {"twist": "~/twist_in", "trajectory": "~/trajectory_in"}.get(
+        kind, "~/joint_command_in"
+    )
+    # A name that nothing remaps stays the node's own
+    wanted = {read["joint_states"], read["~/obstacles"]}
+    wanted.add(read.get(command, command.replace("~", "filter_node")))
+    for name in ("vla_node", "perception_node"):
+        if name in chosen:
+            wanted |= {target for _, target in chosen[name].remappings}
+    made = {"perception_node/obstacles"} if "perception_node" in chosen else set()
+    if "vla_node" in chosen:
+        made |= {"vla_node/twist", "vla_node/attention"}
+    namespace = values.get("namespace", "").strip("/")
+    prefix = f"/{namespace}/" if namespace else "/"
+    return sorted(t if t.startswith("/") else prefix + t for t in wanted - made)
+
+
+def player(values: Mapping[str, str]) -> list[str]:
+    """Command line that plays the bag."""
+    return [
+        "ros2", "bag", "play", values["bag"], "--clock", str(CLOCK_RATE),
+        "--rate", values.get("rate") or "1.0", "--topics", *topics(values),
+    ]  # fmt: skip
