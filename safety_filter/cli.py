@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from safety_filter import __version__
 
-PACKAGES = ("demo", "core", "arms", "sim", "vla", "perception", "bench", "flight", "nodes")
+PACKAGES = ("demo", "core", "arms", "sim", "vla", "perception", "bench", "flight", "bags", "nodes")
 
 
 def build_parser() -> argparse.ArgumentParser:

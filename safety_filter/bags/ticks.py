@@ -106,13 +106,19 @@ def _put_inputs(row: Any, tick: Tick, n: int) -> None:
         if joints.opening is not None:
             row["opening"] = joints.opening
     if command is not None:
-        size = len(command.value)
-        row["command_size"] = min(size, 0xFFFF)
-        if size <= len(row["command"]):
-            row["command"][:size] = command.value
-        known = command.kind in _KINDS
-        row["command_kind"] = _KINDS.index(command.kind) if known else _UNKNOWN_KIND
-        row["command_frame"] = _bytes(command.frame_id)
+        put_command(row, command)
+
+
+def put_command(row: Any, command: Command) -> None:
+    """Fill the columns of a command into a row of a table."""
+    row["command_stamp"], row["command_receipt"] = command.stamp, command.receipt
+    size = len(command.value)
+    row["command_size"] = min(size, 0xFFFF)
+    if size <= len(row["command"]):
+        row["command"][:size] = command.value
+    known = command.kind in _KINDS
+    row["command_kind"] = _KINDS.index(command.kind) if known else _UNKNOWN_KIND
+    row["command_frame"] = _bytes(command.frame_id)
 
 
 def put_decision(row: Any, decision: Any) -> None:

@@ -1,0 +1,129 @@
+"""`safety-filter record`, `replay`, `play`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+UNREADABLE, NOT_REPRODUCED, NOT_MET = 1, 3, 4
+
+
+def register(subparsers: Any) -> None:
+    """Add the subcommands."""
+    _register_replay(subparsers)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, sep, name = text.partition("=")
+    if not sep or not name.startswith("/"):
+        raise argparse.ArgumentTypeError(f"expected ROLE=/topic, got {text!r}")
+    return role, name
+
+
+def _register_replay(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "replay",
+        help="run the filter over a bag again: figures, regression test, difference of two"
+        " configurations",
+        epilog="exit code: 0 all well, 1 nothing to replay, 3 recorded decisions not reproduced,"
+        " 4 an expectation not met",
+    )
+    add = parser.add_argument
+    add("bag", type=Path, help="rosbag2 folder, .mcap or .db3 file")
+    add("--config", type=Path, help="parameter file (YAML) whose values replace the recorded ones;"
+        " the decisions of both are compared")  # fmt: skip
+    add("--against", type=Path, help="compare with this parameter file instead of the recorded")
+    add("--expect", type=Path, help="figures that must hold (YAML), see bags/kpi.py")
+    add("--json", type=Path, help="write all figures here")
+    add("--decisions", type=Path, help="write the decisions here (.npy table)")
+    add("--topic", type=_pair, action="append", default=[], metavar="ROLE=/TOPIC",
+        help="joint_states, obstacles, twist or joint_command of a foreign bag")  # fmt: skip
+    add("--robot", default="panda", help="robot of a bag that does not say it (panda)")
+    add("--urdf", default="", help="its URDF, if the robot file names none")
+    add("--joint-command", default="joint_velocity", choices=("joint_velocity", "joint_position"),
+        help="meaning of joint commands in a bag that does not say it")  # fmt: skip
+    add("--reconstruct", action="store_true",
+        help="make ticks up from the inputs even where they were recorded")  # fmt: skip
+    parser.set_defaults(run=_replay)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from safety_filter.bags.reader import BagError
+
+    try:
+        return _replayed(arguments)
+    except (BagError, OSError) as error:
+        print(f"replay: {error}", file=sys.stderr)
+        return UNREADABLE
+
+
+def _replayed(arguments: argparse.Namespace) -> int:
+    import json
+
+    import numpy as np
+
+    from safety_filter.bags import kpi, recording, replay, report
+    from safety_filter.bags.reader import BagError
+
+    settings = recording.Settings(
+        dict(arguments.topic), arguments.robot, arguments.urdf, arguments.joint_command
+    )
+    expected = kpi.read(arguments.expect) if arguments.expect else kpi.Expectation()
+    found = recording.load(arguments.bag, settings, arguments.reconstruct)
+    old = _changes(arguments.against, found)
+    new = _changes(arguments.config, found)
+    recorded = next(iter(found.params.values())).rate
+    rates = {float((c or {}).get("rate", recorded)) for c in (old, new if new else old)}
+    if len(rates) > 1:
+        raise BagError(f"rate: {' and '.join(f'{r:g}' for r in sorted(rates))} Hz cannot be"
+                       " compared tick by tick; give --against a file with the same rate")
+    if rates != {recorded}:
+        found = recording.load(arguments.bag, settings, True, rates.pop())
+        found.notes.append("another rate: ticks are made up from the recorded inputs")
+    for line in report.summary(found):
+        print(line)
+    first = replay.run(found, old)
+    runs = {"against" if old else "recorded" if found.exact else "default": first}
+    reproduced = None
+    if found.exact and old is None:
+        unknown = replay.unverifiable(found, first)
+        reproduced = replay.compare(found.table, first.table, unknown)
+        for line in report.reproduction(reproduced):
+            print(line)
+    judged = first
+    if new is not None:
+        judged = runs["config"] = replay.run(found, new)
+    for line in report.table_of_figures(
+        {name: kpi.figures(r.table, expected) for name, r in runs.items()}
+    ):
+        print(line)
+    if new is not None:
+        for line in report.difference(first.table, judged.table):
+            print(line)
+    for name, run in runs.items():
+        print(f"decisions of {name}: sha256 {run.digest}")
+    missed = kpi.failures(judged.table, expected)
+    for line in missed:
+        print(f"NOT MET: {line}")
+    if arguments.decisions:
+        with open(arguments.decisions, "wb") as file:
+            np.save(file, judged.table, allow_pickle=False)
+    if arguments.json:
+        content = report.as_json(found, runs, reproduced, expected, missed)
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if missed:
+        return NOT_MET
+    return NOT_REPRODUCED if reproduced is not None and reproduced.different.any() else 0
+
+
+def _changes(path: Path | None, found: Any) -> dict[str, Any] | None:
+    from safety_filter.bags.replay import read_config
+
+    if path is None:
+        return None
+    changes, ignored = read_config(path, found.node_params)
+    if ignored:
+        found.notes.append(f"{path.name}: not parameters of the decisions: {', '.join(ignored)}")
+    return changes

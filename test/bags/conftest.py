@@ -1,0 +1,32 @@
+"""One small recorded run for the tests of this folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _load() -> ModuleType:
+    path = Path(__file__).with_name("make_bags.py")
+    spec = importlib.util.spec_from_file_location("make_bags", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make() -> ModuleType:
+    """test/bags/make_bags.py."""
+    return _load()
+
+
+@pytest.fixture(scope="session")
+def drive(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
+    """4 s: towards an obstacle, no perception from 2.2 to 3.0 s, stopped and reset at the end."""
+    path: Path = tmp_path_factory.mktemp("bags") / "drive"
+    make.drive(path)
+    return path

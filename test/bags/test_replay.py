@@ -1,0 +1,198 @@
+"""Replays: recorded decisions come out again to the last bit, other parameters differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from safety_filter import cli
+from safety_filter.bags import recording, replay
+from safety_filter.bags import ticks as tk
+from safety_filter.bags.reader import BagError
+from safety_filter.core.filter_params import FilterParams
+
+
+def _compared(path: Path) -> tuple[recording.Recording, replay.Replay, replay.Comparison]:
+    found = recording.load(path)
+    run = replay.run(found)
+    unknown = replay.unverifiable(found, run)
+    return found, run, replay.compare(found.table, run.table, unknown)
+
+
+def test_every_recorded_decision_is_reproduced_to_the_last_bit(drive: Path) -> None:
+    found, _, compared = _compared(drive)
+    assert found.exact and found.notes == []
+    states = {tk.STATES[s] for s in found.table["state"]}
+    assert states == {"PASS", "FILTERED", "STOPPED"}
+    assert compared.equal.all() and len(compared.equal) == 1000
+
+
+def test_the_recorded_run_changed_parameters_and_was_stopped_and_reset(drive: Path) -> None:
+    found = recording.load(drive)
+    assert [p.obstacle_margin for p in found.params.values()] == [0.005, 0.01]
+    assert set(found.table["event"]) == {0, 1, 2}
+    assert set(found.table["config"]) == {1, 2}
+
+
+def test_the_same_bag_gives_the_same_bytes_twice(drive: Path) -> None:
+    digests = {replay.run(recording.load(drive)).digest for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_the_order_of_the_file_does_not_matter(
+    drive: Path, make: ModuleType, tmp_path: Path
+) -> None:
+    make.shuffled(drive, tmp_path / "shuffled")
+    other = replay.run(recording.load(tmp_path / "shuffled"))
+    assert other.digest == replay.run(recording.load(drive)).digest
+
+
+def test_a_recording_that_began_late_is_reproduced_after_its_warm_up(
+    make: ModuleType, tmp_path: Path
+) -> None:
+    make.drive(tmp_path / "late", seconds=3.0, skip=200)
+    found, _, compared = _compared(tmp_path / "late")
+    assert len(found.table) == 550
+    assert not compared.different.any()
+    assert compared.unknown.sum() == pytest.approx(replay.WARM_UP * 250, abs=1)
+
+
+def test_a_missed_deadline_is_missed_again(drive: Path) -> None:
+    found = recording.load(drive)
+    moving = np.flatnonzero(found.table["state"] != 2)
+    found.table["elapsed"][moving[300]] = 0.02
+    run = replay.run(found)
+    assert tk.text(run.table["reason"][moving[300]]) == "deadline"
+
+
+def test_a_lost_obstacle_message_is_told_and_its_ticks_do_not_count(drive: Path) -> None:
+    found = recording.load(drive)
+    del found.clouds[20]
+    run = replay.run(found)
+    compared = replay.compare(found.table, run.table, replay.unverifiable(found, run))
+    assert 5 <= (~run.known).sum() <= 15
+    assert any("not in the bag" in note for note in found.notes)
+    assert not compared.different.any()
+
+
+def test_lost_ticks_begin_a_new_segment(drive: Path) -> None:
+    found = recording.load(drive)
+    found.table = np.concatenate([found.table[:400], found.table[450:]])
+    assert [s.start for s in recording.segments(found.table)] == [0, 400]
+    run = replay.run(found)
+    compared = replay.compare(found.table, run.table, replay.unverifiable(found, run))
+    assert not compared.different.any()
+
+
+def test_other_parameters_give_other_decisions(drive: Path) -> None:
+    found = recording.load(drive)
+    a, b = replay.run(found), replay.run(found, {"obstacle_margin": 0.05})
+    compared = replay.compare(a.table, b.table)
+    assert compared.different.any() and compared.largest > 0.01
+    assert b.table["distance"][np.isfinite(b.table["distance"])].min() > 0.0
+
+
+def test_a_bag_without_ticks_is_replayed_from_its_inputs(make: ModuleType, tmp_path: Path) -> None:
+    make.drive(tmp_path / "bare", ticks=False, events=False)
+    found = recording.load(tmp_path / "bare")
+    assert not found.exact and found.clouds
+    digests = {replay.run(found).digest, replay.run(recording.load(tmp_path / "bare")).digest}
+    assert len(digests) == 1
+    table = replay.run(found).table
+    assert {tk.STATES[s] for s in table["state"]} == {"PASS", "FILTERED", "STOPPED"}
+    reasons = {tk.text(r) for r in table["reason"][table["state"] == 2]}
+    assert reasons == {"perception"}
+
+
+def test_made_up_ticks_decide_like_the_recorded_ones(drive: Path) -> None:
+    exact = replay.run(recording.load(drive)).table
+    made_up = replay.run(recording.load(drive, reconstruct=True)).table
+    agree = exact["state"][: len(made_up)] == made_up["state"][: len(exact)]
+    assert agree[:880].mean() > 0.95  # stop and reset are in the ticks only
+
+
+# -- command line -------------------------------------------------------------------------------
+
+
+def test_replay_prints_figures_and_the_reproduction(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    assert cli.main(["replay", str(drive), "--json", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "reproduced: 1000 of 1000 to the last bit" in text
+    assert "min_distance_m" in text and "sha256" in text
+    content = json.loads(out.read_text())
+    assert content["reproduced"]["different"] == 0
+    assert content["runs"]["recorded"]["stops"][0]["reason"] == "perception"
+
+
+def test_a_recorded_decision_that_does_not_come_out_again_is_an_exit_code(
+    drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = recording.load
+
+    def bent(*arguments: object) -> recording.Recording:
+        found = real(*arguments)  # type: ignore[arg-type]
+        found.table["qd"][500, 2] += 1e-3
+        return found
+
+    monkeypatch.setattr(recording, "load", bent)
+    assert cli.main(["replay", str(drive)]) == 3
+
+
+def test_two_configurations_are_compared(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "new.yaml"
+    content = "use_sim_time: true, comfort_margin: 0.04"
+    config.write_text(f"/**:\n  ros__parameters: {{{content}}}\n")
+    table = tmp_path / "decisions.npy"
+    arguments = ["replay", str(drive), "--config", str(config), "--decisions", str(table)]
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "decisions differ" in text and "config" in text and "use_sim_time" in text
+    assert len(np.load(table, allow_pickle=False)) == 1000
+
+
+def test_another_rate_makes_ticks_up_and_needs_the_same_on_both_sides(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = tmp_path / "slow.yaml"
+    slow.write_text("rate: 125.0\n")
+    assert cli.main(["replay", str(drive), "--config", str(slow)]) == 1
+    assert "125 and 250 Hz" in capsys.readouterr().err
+    both = ["replay", str(drive), "--config", str(slow), "--against", str(slow)]
+    assert cli.main(both) == 0
+    assert "ticks               " in (text := capsys.readouterr().out) and "made up" in text
+
+
+BAD_CONFIGS = {
+    "comfort_marginn: 0.1": "did you mean comfort_margin",
+    "alpha0: .nan": "alpha0: expected a finite",
+    "- 1": "expected parameters",
+    "/**: {rate: 250}": "expected ros__parameters",
+    "a: [": "cannot be read",
+}
+
+
+@pytest.mark.parametrize("content", BAD_CONFIGS)
+def test_bad_configurations_are_refused_with_the_reason(
+    drive: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(content)
+    assert cli.main(["replay", str(drive), "--config", str(config)]) == 1
+    assert BAD_CONFIGS[content] in capsys.readouterr().err
+
+
+def test_parameters_of_a_version_that_no_longer_has_them_are_told() -> None:
+    notes: list[str] = []
+    found = recording._params({"params": {"alpha0": 8.0, "wibble": 1}}, notes)
+    assert found == FilterParams(alpha0=8.0) and "wibble" in notes[0]
+    with pytest.raises(BagError, match="alpha0"):
+        recording._params({"params": {"alpha0": -1.0}}, notes)
