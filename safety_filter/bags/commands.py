@@ -12,7 +12,72 @@ UNREADABLE, NOT_REPRODUCED, NOT_MET = 1, 3, 4
 
 def register(subparsers: Any) -> None:
     """Add the subcommands."""
+    _register_record(subparsers)
     _register_replay(subparsers)
+    _register_play(subparsers)
+
+
+def _register_record(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "record", help="record all inputs and outputs of the running filter as a rosbag2 (MCAP)"
+    )
+    add = parser.add_argument
+    add("bag", type=Path, nargs="?", help="folder to write; default: safety_filter_DATE")
+    add("--node", action="append", default=[], metavar="NAME",
+        help="record the topics of this node instead of filter_node and monitor_node")  # fmt: skip
+    add("--perception", action="store_true", help="also those of perception_node, images too")
+    add("--vla", action="store_true", help="also those of vla_node")
+    add("--topic", action="append", default=[], metavar="/NAME", help="also this topic")
+    add("--all", action="store_true", help="every topic")
+    add("--duration", type=float, help="s; default: until Ctrl-C")
+    parser.set_defaults(run=_record)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    import time
+
+    from safety_filter.bags.record import FILTER_NODES, Choice, record
+    from safety_filter.bags.writer import WriteError
+
+    nodes = [*(arguments.node or FILTER_NODES)]
+    nodes += ["perception_node"] * arguments.perception + ["vla_node"] * arguments.vla
+    path = arguments.bag or Path(time.strftime("safety_filter_%Y%m%d_%H%M%S"))
+    try:
+        return record(path, Choice(nodes, arguments.topic, arguments.all), arguments.duration)
+    except WriteError as error:
+        print(f"record: {error}", file=sys.stderr)
+        return UNREADABLE
+
+
+def _register_play(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "play", help="publish a bag's inputs on their topics with /clock, as `ros2 bag play` does"
+    )
+    add = parser.add_argument
+    add("bag", type=Path, help="rosbag2 folder, .mcap or .db3 file")
+    add("--topics", nargs="+", default=[], metavar="/NAME", help="default: the filter's inputs")
+    add("--rate", type=float, default=1.0, help="times the recorded speed (1)")
+    parser.set_defaults(run=_play)
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from safety_filter.bags.play import play
+    from safety_filter.bags.reader import BagError
+
+    if not 0.05 <= arguments.rate <= 20.0:
+        print(f"play: --rate: expected 0.05 to 20, got {arguments.rate:g}", file=sys.stderr)
+        return UNREADABLE
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
+    try:
+        return play(arguments.bag, arguments.topics, arguments.rate, end)
+    except BagError as error:
+        print(f"play: {error}", file=sys.stderr)
+        return UNREADABLE
 
 
 def _pair(text: str) -> tuple[str, str]:

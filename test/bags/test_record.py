@@ -1,0 +1,157 @@
+"""A live filter recorded and reproduced; crashes; a bag played through real topics."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros_rig import START_SECONDS, Rig, running
+from rosbags.rosbag2 import Reader
+
+from safety_filter import graph
+from safety_filter.bags import messages as ms
+from safety_filter.bags import recording, replay
+from safety_filter.bags import ticks as tk
+from safety_filter.bags.reader import Bag
+from safety_filter.core.wire import Role, empty_tracks
+
+pytestmark = pytest.mark.ros
+NODE = "filter_node"
+SPEC = graph.NODES[NODE].with_parameters(monitored=False, record_files=0)
+CLI = [sys.executable, "-m", "safety_filter.cli"]
+
+
+def _obstacle(y: float) -> np.ndarray:
+    tracks = empty_tracks(1)
+    tracks["x"], tracks["y"], tracks["z"] = 0.45, y, 0.45
+    tracks["sx"] = tracks["sy"] = tracks["sz"] = 0.04
+    tracks["id"], tracks["role"] = 7, Role.OBSTACLE
+    return tracks
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with running(tmp_path_factory.mktemp("log"), SPEC):
+        rig = Rig()
+        rig.wait_state(NODE, "PASS", START_SECONDS)
+        yield rig
+        rig.close()
+
+
+@contextmanager
+def _recorder(path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A recorder that has subscribed to the filter's ticks."""
+    command = [*CLI, "record", str(path), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "filter_node/ticks" in line:
+                break
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def test_a_live_recording_reproduces_every_decision(rig: Rig, tmp_path: Path) -> None:
+    bag = tmp_path / "live"
+    with _recorder(bag) as recorder:
+        rig.tracks = _obstacle(0.3)
+        rig.twist = np.array([0.0, 0.12, 0.0, 0, 0, 0.1])
+        rig.wait_state(NODE, "FILTERED", 8.0)
+        time.sleep(0.7)
+        rig.tracks = None
+        rig.wait_state(NODE, "STOPPED perception")
+        time.sleep(0.3)
+        rig.tracks = empty_tracks()
+        rig.twist = np.zeros(6)
+        rig.wait_state(NODE, "PASS")
+        rig.call(f"{NODE}/stop")
+        rig.wait_state(NODE, "STOPPED operator")
+        rig.call(f"{NODE}/reset")
+        rig.wait_state(NODE, "PASS")
+        time.sleep(0.5)
+        recorder.send_signal(signal.SIGINT)
+        assert recorder.wait(15.0) == 0
+    found = recording.load(bag)
+    assert found.exact and len(found.table) > 300
+    run = replay.run(found)
+    unknown = replay.unverifiable(found, run)
+    compared = replay.compare(found.table, run.table, unknown)
+    assert not compared.different.any(), found.notes
+    assert (compared.equal | unknown).all()
+    assert unknown.sum() < 0.3 * len(unknown)
+    reasons = {tk.text(r) for r in found.table["reason"][found.table["state"] == 2]}
+    assert {"perception", "operator"} <= reasons
+    with Reader(bag) as reader:  # what other tools see
+        topics = {c.topic: c.msgcount for c in reader.connections}
+        assert topics["/filter_node/joint_velocity_out"] > 300
+        assert topics["/sim_node/joint_states"] > 100
+        assert topics["/filter_node/state"] >= 4
+    for kind in (ms.JOINT_STATE, ms.TWIST):
+        name = next(t.name for t in Bag.open(bag).topics.values() if t.type == kind)
+        assert all(ms.decode(d, kind) for _, _, d in Bag.open(bag).messages({name}))
+
+
+def test_a_killed_recorder_loses_less_than_a_second(rig: Rig, tmp_path: Path) -> None:
+    bag = tmp_path / "killed"
+    rig.tracks, rig.twist = empty_tracks(), np.zeros(6)
+    with _recorder(bag) as recorder:
+        time.sleep(3.0)
+        killed = time.time()
+        os.kill(recorder.pid, signal.SIGKILL)
+        recorder.wait(10.0)
+    found = recording.load(bag)
+    # Half a second of chunk, and on a busy machine the time to write it
+    assert killed - float(found.table["now_ros"][-1]) < 1.0
+    assert any("torn" in note for note in found.notes)
+    assert not replay.compare(found.table, replay.run(found).table).different[200:].any()
+
+
+def test_a_bag_is_not_overwritten_and_silence_is_an_error(tmp_path: Path) -> None:
+    command = [*CLI, "record", str(tmp_path), "--duration", "0.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "exists already" in done.stderr
+    command[-3] = str(tmp_path / "b")
+    environment = {**os.environ, "ROS_DOMAIN_ID": "101"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 1 and "ROS_DOMAIN_ID" in done.stderr
+
+
+def test_a_bag_played_through_topics_drives_a_live_filter(
+    drive: Path, tmp_path: Path
+) -> None:
+    """On simulated time a filter does with the played inputs what the recorded one did."""
+    spec = SPEC.with_parameters(use_sim_time=True)
+    with running(tmp_path / "log", spec):
+        rig = Rig()
+        rig.joints_on, rig.twist, rig.tracks = False, None, None
+        rig.wait(lambda: rig.message(NODE).startswith("STOPPED"), START_SECONDS, "the filter")
+        seen: list[str] = []
+        states = rig._on_state
+
+        def note(name: str, msg: object) -> None:
+            states(name, msg)  # type: ignore[arg-type]
+            seen.append(rig.message(name).split(":")[0])
+
+        rig._on_state = note  # type: ignore[method-assign]
+        done = subprocess.run(
+            [*CLI, "play", str(drive)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert "messages played" in done.stdout
+        rig.close()
+    assert {"PASS", "FILTERED", "STOPPED perception"} <= set(seen)
+
+
+def test_play_names_what_it_cannot_play(drive: Path) -> None:
+    command = [*CLI, "play", str(drive), "--topics", "/nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "no topic /nowhere" in done.stderr
