@@ -5,8 +5,8 @@
 Each case drives a Panda around moving obstacles for `steps` ticks at 250 Hz; every tick is timed
 by wall clock and by the thread's CPU time. `rows` are the candidate pairs of a step, `active_rows`
 those that could bind and went to the QP. The stages are timed in a second pass over recorded
-states. `stops` says which rows could not hold: the obstacles keep clear of the tool's start, not of
-the shoulder, and with a hundred and more of them some run into links that hardly can move away.
+states. `stops` says which rows could not hold: the obstacles keep clear of the tool's start, not
+of the shoulder, and of a hundred and more some run into links that hardly can move away.
 """
 
 from __future__ import annotations

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from safety_filter.core.decision import Action, Conditions, State, Verdict, decide
-from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
+from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE
 from safety_filter.core.filter_params import TABLE, FilterParams, braking_fault, gains
-from safety_filter.core.held import held_spheres
-from safety_filter.core.inputs import (
-    Command,
-    JointSample,
-    ObstacleSample,
-    Source,
-    command_fault,
-    joints_fault,
-    obstacles_fault,
-)
+from safety_filter.core.inputs import Command, JointSample, ObstacleSample, tool_pose
+from safety_filter.core.intake import Intake
 from safety_filter.core.kernel import VERIFIED, Buffers
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.limits import brake, velocity_box
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.params import ParamError
 from safety_filter.core.qp import SOLVERS, Problem, Solution, solve_relaxed
-from safety_filter.core.report import Decision, Evidence, row_name
+from safety_filter.core.report import TOOL_ONLY, WHOLE_ARM, Decision, Evidence, row_name
 from safety_filter.core.robot import Array, RobotModel, Structs
 from safety_filter.core.rows import COUNT, INFEASIBLE, OVERFLOW
-from safety_filter.core.target import Target
 from safety_filter.core.wire import Role, empty_tracks
 
 SLACK = 1e-5
 """Slack up to this (m/s) is rounding."""
-HISTORY = 512
-"""Joint states remembered, to place held objects at the time they were seen."""
 Outcome = tuple[Array, tuple[str, str] | None, bool]
 """The joint velocity, the fault that stops (reason, detail), and whether it was changed."""
 _VERIFICATION = ('', 'box', 'row', 'next state')
@@ -62,14 +50,7 @@ class SafetyFilter:
             np.zeros(p.max_obstacles, ELLIPSOID_DTYPE))
         self._kinematics = Kinematics(robot)
         self._solver = SOLVERS[p.qp_solver]()
-        self._joints: Source[JointSample] = Source('joint_state')
-        self._command: Source[Command] = Source('command')
-        self._obstacles: Source[ObstacleSample] = Source('obstacles')
-        self._faults: dict[str, str | None] = {}
-        self._history: deque[JointSample] = deque(maxlen=HISTORY)
-        self._target = Target()
-        self._clock: tuple[float, float] | None = None
-        self._since = -np.inf
+        self._intake = Intake(robot, self._buffers, self._kinematics)
         self._stopped, self._reset_asked = p.start_stopped, False
         self._zero = np.zeros(n)
         self._apply_params()
@@ -83,15 +64,11 @@ class SafetyFilter:
         `now_mono` is on the clock of the receipts, `now_ros` on that of the stamps, both in s.
         """
         started = self._timer() if self._timer else 0.0
-        self._watch_clocks(now_mono, now_ros)
-        joint_fault = self._take_joints(joints, now_mono, now_ros)
-        perception_fault = self._take_obstacles(obstacles, now_mono, now_ros)
-        command_fault_ = self._take_command(command, now_mono, now_ros)
-        blocked = joint_fault or perception_fault or command_fault_
-        operator_fault = self._operator(blocked)
+        faults = self._intake.take(joints, command, obstacles, now_mono, now_ros, self.params)
+        operator_fault = self._operator(faults.first)
 
         answer, solve_fault, changed = self._zero, None, False
-        if not (operator_fault or blocked):
+        if not (operator_fault or faults.first):
             answer, solve_fault, changed = self._solve(now_ros)
         elapsed = self._timer() - started if self._timer else 0.0
         if solve_fault is None and elapsed > self.params.deadline:
@@ -99,22 +76,22 @@ class SafetyFilter:
             solve_fault = 'deadline', f'{elapsed * 1e3:.2f} ms, limit {limit * 1e3:g} ms'
             answer = self._brake(True)
 
-        verdict = decide(Conditions(operator_fault, joint_fault, perception_fault, command_fault_,
-                                    solve_fault, changed, self._target.clear))
+        verdict = decide(Conditions(operator_fault, *faults, solve_fault, changed,
+                                    self._intake.target.clear))
         if verdict.action in (Action.HALT, Action.BRAKE):
-            answer = self._brake(joint_fault is None)
+            answer = self._brake(faults.joint_state is None)
         self._buffers.last[:] = answer
         return self._report(verdict, answer, elapsed)
 
     def _solve(self, now_ros: float) -> Outcome:
         """Return the filtered joint velocity, a fault that stops, and whether it is changed."""
-        buffers, command = self._buffers, self._command.sample
+        buffers, intake = self._buffers, self._intake
+        command, age = intake.command.sample, intake.obstacles.age
         assert command is not None
-        age = self._obstacles.age
-        exempt = self._target.exempt(now_ros, buffers.tool_position, age, self.params)
+        exempt = intake.target.exempt(now_ros, buffers.tool_position, age, self.params)
         buffers.command[:len(command.value)] = command.value
         meets, damped = buffers.assemble(
-            self._obstacle_count, self._opening, age, exempt, KINDS[command.kind],
+            intake.count, intake.opening, age, exempt, KINDS[command.kind],
             command.frame_id == self.robot.tool_link)
         buffers.slack[:buffers.counts[COUNT]] = 0.0
         if buffers.counts[OVERFLOW]:
@@ -127,7 +104,7 @@ class SafetyFilter:
             if not solution.found:
                 return self._relax(solution.status)
             answer = solution.x
-        code = buffers.verify(answer, self._opening)
+        code = buffers.verify(answer, self._intake.opening)
         if code != VERIFIED:
             return self._brake(True), ('verification', f'{_VERIFICATION[code]} violated'), True
         return answer, None, damped or not meets
@@ -143,7 +120,7 @@ class SafetyFilter:
         relaxed = solve_relaxed(self._solver, problem, info['level'], start, info['reserve'])
         if relaxed.found:
             buffers.slack[:len(relaxed.slack)] = relaxed.slack
-            if buffers.verify(relaxed.x, self._opening) == VERIFIED:
+            if buffers.verify(relaxed.x, self._intake.opening) == VERIFIED:
                 return relaxed.x, None, True
         return self._retreat(problem, info, start)
 
@@ -168,7 +145,7 @@ class SafetyFilter:
         chosen = away if away.found and gain.min(initial=0.0) >= -SLACK else still
         buffers.slack[:len(chosen.slack)] = chosen.slack
         answer = chosen.x.copy()
-        if buffers.verify(answer, self._opening) != VERIFIED:
+        if buffers.verify(answer, self._intake.opening) != VERIFIED:
             answer = start
         worst = int(np.argmax(excess * np.where(levels == 1, 1e3, 1.0)))
         name = row_name(self.robot, info[worst])
@@ -189,71 +166,6 @@ class SafetyFilter:
         np.matmul(b.tool_jacobian, answer, out=b.twist)
         return answer
 
-    # --- inputs ---------------------------------------------------------------------------------
-
-    def _watch_clocks(self, now_mono: float, now_ros: float) -> None:
-        """After a jump of either clock, what was received before does not count."""
-        if self._clock is not None:
-            mono, ros = now_mono - self._clock[0], now_ros - self._clock[1]
-            if mono < 0.0 or not abs(ros - mono) <= self.params.clock_jump:
-                self._since = now_mono
-                for source in (self._joints, self._command, self._obstacles):
-                    source.forget()
-                self._history.clear()
-        self._clock = (now_mono, now_ros)
-
-    def _take_joints(self, offered: JointSample | None, now_mono: float,
-                     now_ros: float) -> str | None:
-        """Take the joint state, predicted to now at its measured velocity."""
-        p, source = self.params, self._joints
-        fault = source.update(offered, now_mono, now_ros, p.joint_state_age, p.future_tolerance,
-                              self._since)
-        if source.sample is not None and source.fresh:
-            self._faults['joints'] = joints_fault(source.sample, self.robot.n)
-            if self._faults['joints'] is None:
-                self._history.append(source.sample)
-        fault = fault or self._faults['joints']
-        if fault is None and source.sample is not None:
-            sample = source.sample
-            np.multiply(sample.dq, source.age, out=self._buffers.q)
-            self._buffers.q += sample.q
-            self._opening = self.robot.max_opening if sample.opening is None else sample.opening
-        return fault
-
-    def _take_command(self, offered: Command | None, now_mono: float,
-                      now_ros: float) -> str | None:
-        p, source = self.params, self._command
-        fault = source.update(offered, now_mono, now_ros, p.command_age, p.future_tolerance,
-                              self._since)
-        if source.sample is not None and source.fresh:
-            frames = (*p.base_frames, self.robot.tool_link)
-            self._faults['command'] = command_fault(source.sample, self.robot.n, frames)
-        return fault or self._faults['command']
-
-    def _take_obstacles(self, offered: ObstacleSample | None, now_mono: float,
-                        now_ros: float) -> str | None:
-        p, source = self.params, self._obstacles
-        fault = source.update(offered, now_mono, now_ros, p.obstacles_age, p.future_tolerance,
-                              self._since)
-        sample = source.sample
-        if sample is not None and source.fresh:
-            self._faults['obstacles'] = obstacles_fault(sample, p.max_obstacles, p.base_frames)
-            if self._faults['obstacles'] is None:
-                self._load(sample)
-        return fault or self._faults['obstacles']
-
-    def _load(self, sample: ObstacleSample) -> None:
-        """Take new tracks: ellipsoids, the target, and what is held."""
-        load_tracks(sample.tracks, self._buffers.obstacles)
-        self._obstacle_count = len(sample.tracks)
-        self._target.update(sample.tracks)
-        holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
-        if holding or self._buffers.sphere_count > len(self.robot.spheres):
-            earlier = [s for s in self._history if s.stamp <= sample.stamp]
-            q = earlier[-1].q if earlier else self._buffers.q
-            self._buffers.hold(held_spheres(self.robot, self._kinematics, sample.tracks, q,
-                                            self.params.held_inflation))
-
     # --- operator -------------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -272,7 +184,7 @@ class SafetyFilter:
             return 'stopped by the operator'
         if blocked:
             return f'reset waits: {blocked}'
-        command = self._command.sample
+        command = self._intake.command.sample
         assert command is not None
         value = command.value
         if command.kind == 'joint_position':
@@ -315,18 +227,20 @@ class SafetyFilter:
     def warm_up(self) -> float:
         """Compile everything, on a copy; return how many seconds that took."""
         started = time.perf_counter()
-        copy = SafetyFilter(self.robot, self.params)
+        copy, frame = SafetyFilter(self.robot, self.params), self.params.base_frames[0]
         middle = (self.robot.limits.lower + self.robot.limits.upper) / 2
         copy._kinematics.tool(middle)
         tracks = empty_tracks(2)
-        for name in ('x', 'y', 'z'):
-            tracks[name] = copy._kinematics.spheres(middle)[-1][{'x': 0, 'y': 1, 'z': 2}[name]]
+        for i, name in enumerate('xyz'):
+            tracks[name] = copy._kinematics.spheres(middle)[-1][i]
         tracks['role'][1] = int(Role.HELD)
         for k in range(3):
             now = k / self.params.rate
-            copy.step(now, now, JointSample(now, now, middle, np.zeros(self.robot.n)),
-                      Command(now, now, 'twist', np.full(6, 0.1), self.params.base_frames[0]),
-                      ObstacleSample(now, now, self.params.base_frames[0], tracks))
+            copy.step(now, now, tool_pose(now, now, middle[:3], (0, 0, 0, 1))
+                      if self.robot.tool_only else
+                      JointSample(now, now, middle, np.zeros(self.robot.n)),
+                      Command(now, now, 'twist', np.full(6, 0.1), frame),
+                      ObstacleSample(now, now, frame, tracks))
         copy.step(1e3, 1e3, None, None, None)
         return time.perf_counter() - started
 
@@ -346,4 +260,5 @@ class SafetyFilter:
             verdict.state.value, verdict.reason, verdict.detail, verdict.no_target, answer,
             b.twist.copy(), b.nominal.copy() if solved else self._zero, first, second, count,
             elapsed * 1e6,
-            Evidence.of(self.robot, b, verdict.state is not State.PASS) if solved else None)
+            Evidence.of(self.robot, b, verdict.state is not State.PASS) if solved else None,
+            TOOL_ONLY if self.robot.tool_only else WHOLE_ARM)

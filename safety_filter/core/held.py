@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
-from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import SPHERE_DTYPE, Array, BodyKind, RobotModel, Structs
 from safety_filter.core.wire import Role, Tracks
 
@@ -14,11 +13,11 @@ MOST_HELD = 8
 """More tracks of role HELD than this are unreadable."""
 
 
-def held_spheres(robot: RobotModel, kinematics: Kinematics, tracks: Tracks, q: Array,
+def held_spheres(robot: RobotModel, rotation: Array, position: Array, tracks: Tracks,
                  inflation: float) -> Structs:
     """Return spheres that cover the HELD tracks (at most `MOST_HELD`), fixed to the tool's joint.
 
-    `q` is the arm at the tracks' stamp. An ellipsoid with semi-axes a >= b >= c is cut in three
+    `rotation` (3, 3) and `position` (3,) are that joint's frame at the tracks' stamp. An ellipsoid with semi-axes a >= b >= c is cut in three
     along a; each sphere holds one slab of the enclosing spheroid (a, b, b).
     """
     held = tracks[tracks['role'] == int(Role.HELD)]
@@ -26,7 +25,6 @@ def held_spheres(robot: RobotModel, kinematics: Kinematics, tracks: Tracks, q: A
         return np.zeros(0, SPHERE_DTYPE)
     ellipsoids = np.zeros(len(held), ELLIPSOID_DTYPE)
     load_tracks(held, ellipsoids)
-    rotation, position = kinematics.joint_frame(q, int(robot.tool['joint'][0]))
     out = np.zeros(len(held) * SPHERES_PER_TRACK, SPHERE_DTYPE)
     out['joint'], out['kind'] = robot.tool['joint'][0], int(BodyKind.HELD)
     out['group'], out['columns'] = len(robot.bodies), robot.n

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from safety_filter.core.ellipsoids import usable
 from safety_filter.core.held import MOST_HELD
@@ -20,7 +21,8 @@ from safety_filter.core.wire import Role, Tracks, track_fault
 class JointSample:
     """Joint positions and velocities of the arm, (n,) each; gripper opening in m if known.
 
-    `stamp` is on the ROS clock, `receipt` on the monotonic clock, both in s.
+    `stamp` is on the ROS clock, `receipt` on the monotonic clock, both in s. For a tool on its own
+    (see tool_model.py), made by `tool_pose`.
     """
 
     stamp: float
@@ -28,6 +30,18 @@ class JointSample:
     q: Array
     dq: Array
     opening: float | None = None
+
+
+def tool_pose(stamp: float, receipt: float, position: ArrayLike, quaternion: ArrayLike,
+              twist: ArrayLike | None = None) -> JointSample:
+    """Return the pose of a tool on its own, in place of joint states.
+
+    position (3,) of the tool frame's origin and orientation xyzw (4,) in the base frame make `q`,
+    the measured twist (6,) there makes `dq`; without it the last command is taken for it.
+    """
+    measured = np.zeros(0) if twist is None else np.asarray(twist, float)
+    return JointSample(stamp, receipt, np.concatenate([np.asarray(position, float),
+                                                       np.asarray(quaternion, float)]), measured)
 
 
 @dataclass(frozen=True)
@@ -136,8 +150,24 @@ def joints_fault(sample: JointSample, n: int) -> str | None:
     return None
 
 
-def command_fault(command: Command, n: int, frames: Sequence[str]) -> str | None:
+def tool_fault(sample: JointSample) -> str | None:
+    """Return why the pose of a tool on its own cannot be used, or None."""
+    q, dq = sample.q, sample.dq
+    if getattr(q, 'shape', None) != (7,) or getattr(dq, 'shape', None) not in ((6,), (0,)):
+        return (f'tool_pose: expected 7 values and a twist of 6 or none, got shapes '
+                f'{np.shape(q)} and {np.shape(dq)}')
+    if not (finite(q) and finite(dq)):
+        return 'tool_pose: not finite'
+    if not abs(float(q[3:] @ q[3:]) - 1.0) < 0.01:
+        return f'tool_pose: expected a unit quaternion, got {q[3:]}'
+    return None
+
+
+def command_fault(command: Command, n: int, frames: Sequence[str],
+                  tool_only: bool = False) -> str | None:
     """Return why a command cannot be used, or None."""
+    if tool_only and command.kind != 'twist':
+        return f'command: kind: expected twist for a tool on its own, got {command.kind!r}'
     if command.kind not in KINDS:
         return f'command: kind: expected one of {", ".join(KINDS)}, got {command.kind!r}'
     size = 6 if command.kind == 'twist' else n

@@ -194,6 +194,7 @@ class Buffers:
         count, held = len(robot.joints), len(robot.spheres)
         total = held + MAX_HELD
         self.sphere_count = held
+        self.joints = robot.joints.copy()  # those of a tool on its own move with it
         self.spheres = np.zeros(total, robot.spheres.dtype)
         self.spheres[:held] = robot.spheres
         self.rotation, self.position = np.zeros((count, 3, 3)), np.zeros((count, 3))
@@ -225,7 +226,7 @@ class Buffers:
         self.command, self.twist = np.zeros(max(n, 6)), np.zeros(6)
         self._groups_of_robot()
         self._assemble: tuple[Any, ...] = (
-            robot.joints, self.spheres, robot.tool, robot.self_pairs, self.limits, self.gain,
+            self.joints, self.spheres, robot.tool, robot.self_pairs, self.limits, self.gain,
             self.planes, self.workspace, self.rotation, self.position, self.axis, self.points,
             self.jacobian, self.velocity, self.acceleration, self.speed, self.spread, self.curve,
             self.groups, self.omega, self.alpha, self.linear, self.middle, self.tool_rotation,
@@ -233,7 +234,7 @@ class Buffers:
             self.hessian, self.gradient, self.a, self.b, self.info, self.counts, self.nearest,
             self.scratch, self.obstacles, self.q, self.last, self.command)
         self._verify: tuple[Any, ...] = (
-            robot.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
+            self.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
             self.axis, self.points, self.tool_position, self.tool_jacobian, self.low, self.high,
             self.a, self.b, self.info, self.counts, self.slack, self.moved, self.q,
             self.nominal, self.twist, self.tight, self.at_bound)
@@ -246,6 +247,12 @@ class Buffers:
             self.groups[g]['start'], self.groups[g]['stop'] = members[0], members[-1] + 1
             self.groups[g]['fixed'] = not moves_with_arm(self.robot, joint)
         self.groups[-1]['fixed'] = True
+
+    def place_tool(self, position: Array, rotation: Array) -> None:
+        """Put a tool on its own (see tool_model.py) at a pose, its free joints at zero."""
+        self.joints[0]['offset'][:] = position
+        self.joints[3]['rotation'][:] = rotation
+        self.q[:] = 0.0
 
     def hold(self, spheres: Structs) -> None:
         """Attach `spheres` (at most MAX_HELD) as the last group; an empty array lets go."""

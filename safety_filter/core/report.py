@@ -19,6 +19,8 @@ from safety_filter.core.rows import (
     WORKSPACE_ROW,
 )
 
+WHOLE_ARM, TOOL_ONLY = 'whole arm', 'tool bodies only'
+"""Which bodies a decision is about."""
 _SIDES = ('x low', 'y low', 'z low', 'x high', 'y high', 'z high')
 
 
@@ -80,6 +82,7 @@ class Decision:
     rows: int
     solve_us: float
     evidence: Evidence | None = field(default=None, repr=False)
+    covers: str = WHOLE_ARM
 
     @cached_property
     def nearest(self) -> NearestPair | None:

@@ -95,6 +95,7 @@ class RobotModel:
     tool: Structs
     self_pairs: Ints
     urdf: str
+    tool_only: bool = False
 
     @property
     def n(self) -> int:
@@ -102,14 +103,22 @@ class RobotModel:
         return len(self.joint_names)
 
     @classmethod
-    def load(cls, urdf: str | Path, config: Mapping[str, Any] | str | Path) -> RobotModel:
+    def load(cls, urdf: str | Path | None,
+             config: Mapping[str, Any] | str | Path) -> RobotModel:
         """Return the model of a URDF (path or XML text) and a robot file (path, name or mapping).
+
+        A robot file with `tool_only` needs no URDF (None), see tool_model.py.
 
         Raises:
             RobotError: unreadable input, or a link, joint or limit that is missing or wrong.
         """
-        text = read_urdf(urdf)
         spec = config if isinstance(config, Mapping) else read_config(config)
+        if 'tool_only' in spec:
+            from safety_filter.core.tool_model import tool_model
+            return tool_model(spec)
+        if urdf is None:
+            raise RobotError('urdf: expected a path or XML text, got None')
+        text = read_urdf(urdf)
         try:
             model = pin.buildModelFromXML(text)
         except Exception as error:
@@ -124,7 +133,7 @@ class RobotModel:
             RobotError: no such robot, or the package that has its URDF is not installed.
         """
         spec = read_config(name)
-        return cls.load(urdf_path(spec), spec)
+        return cls.load(None if 'tool_only' in spec else urdf_path(spec), spec)
 
 
 def config_dir() -> Path:
@@ -189,6 +198,25 @@ def read_urdf(urdf: str | Path) -> str:
     if '<robot' not in text:
         raise RobotError('URDF: expected a <robot> element, got an empty text or another format')
     return text
+
+
+def body_spheres(link: str, body: Mapping[str, Any]) -> tuple[str, Array]:
+    """Return kind (a name of BodyKind) and spheres (k, 4) of a link of a robot file.
+
+    Raises:
+        RobotError: unknown kind, or spheres that are not [x, y, z, r] with r > 0.
+    """
+    kind = str(body.get('kind', 'arm')).upper()
+    if kind not in ('ARM', 'HAND', 'FINGER'):
+        raise RobotError(f'link {link}: kind: expected arm, hand or finger, '
+                         f'got {body.get("kind")!r}')
+    spheres = np.asarray(body.get('spheres', []), float)
+    if spheres.ndim != 2 or spheres.shape[1] != 4 or not np.isfinite(spheres).all():
+        raise RobotError(f'link {link}: spheres: expected a list of [x, y, z, r], '
+                         f'got {body.get("spheres")!r}')
+    if spheres[:, 3].min() <= 0:
+        raise RobotError(f'link {link}: spheres: radius must be positive')
+    return kind, spheres
 
 
 class _Builder:
@@ -318,19 +346,10 @@ class _Builder:
         for link, body in self.spec['bodies'].items():
             frame = self.frame(link)
             place = self._placed(frame)
-            kind_name = str(body.get('kind', 'arm')).upper()
-            if kind_name not in ('ARM', 'HAND', 'FINGER'):
-                raise RobotError(f'link {link}: kind: expected arm, hand or finger, '
-                                 f'got {body.get("kind")!r}')
-            spheres = np.asarray(body.get('spheres', []), float)
-            if spheres.ndim != 2 or spheres.shape[1] != 4 or not np.isfinite(spheres).all():
-                raise RobotError(f'link {link}: spheres: expected a list of [x, y, z, r], '
-                                 f'got {body.get("spheres")!r}')
-            if spheres[:, 3].min() <= 0:
-                raise RobotError(f'link {link}: spheres: radius must be positive')
+            kind, spheres = body_spheres(link, body)
             for x, y, z, r in spheres:
                 centre = place.act(np.array([x, y, z]))
-                out.append((frame.parentJoint - 1, BodyKind[kind_name], bodies.index(link),
+                out.append((frame.parentJoint - 1, BodyKind[kind], bodies.index(link),
                             self._columns(frame.parentJoint), r, tuple(centre)))
         if not out:
             raise RobotError('bodies: expected at least one sphere; run safety-filter fit-robot')

@@ -253,4 +253,4 @@ def test_a_faster_slope_than_the_arm_can_brake_is_refused(panda: RobotModel) -> 
 def test_warm_up_leaves_no_trace(panda: RobotModel) -> None:
     bench = make(panda)
     assert bench.safety.warm_up() > 0.0
-    assert bench.safety._clock is None and not bench.safety._buffers.last.any()
+    assert bench.safety._intake._clock is None and not bench.safety._buffers.last.any()

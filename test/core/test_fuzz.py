@@ -56,9 +56,7 @@ def test_any_input_gives_a_clear_state_and_the_next_good_tick_recovers(
         times: list[float], count: int, fields: dict[str, float], role: int,
         opening: float | None, data: Any) -> None:
     now = 100.0
-    safety._clock, safety._since = None, -np.inf
-    for source in (safety._joints, safety._command, safety._obstacles):
-        source.forget()
+    safety._intake.forget()
     for _ in range(60):
         last = safety._buffers.last.copy()
         safety.step(now, now, None, None, None)

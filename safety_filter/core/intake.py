@@ -1,0 +1,165 @@
+"""Takes the newest message of each input into the buffers, or says why it cannot be used."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import pinocchio as pin
+
+from safety_filter.core.ellipsoids import load_tracks
+from safety_filter.core.filter_params import FilterParams
+from safety_filter.core.held import held_spheres
+from safety_filter.core.inputs import (
+    Command,
+    JointSample,
+    ObstacleSample,
+    Source,
+    command_fault,
+    joints_fault,
+    obstacles_fault,
+    tool_fault,
+)
+from safety_filter.core.kernel import Buffers
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.robot import Array, RobotModel
+from safety_filter.core.target import Target
+from safety_filter.core.wire import Role
+
+HISTORY = 512
+"""Joint states remembered, to place held objects at the time they were seen."""
+
+
+class Faults(NamedTuple):
+    """Why an input cannot be used, in words; None where it can."""
+
+    joint_state: str | None
+    perception: str | None
+    command: str | None
+
+    @property
+    def first(self) -> str | None:
+        """Return the first of them."""
+        return self.joint_state or self.perception or self.command
+
+
+class Intake:
+    """The inputs of one filter: age, clocks, contents; `buffers` get what is usable."""
+
+    def __init__(self, robot: RobotModel, buffers: Buffers, kinematics: Kinematics) -> None:
+        self.robot, self._buffers, self._kinematics = robot, buffers, kinematics
+        self.joints: Source[JointSample] = Source('tool_pose' if robot.tool_only
+                                                  else 'joint_state')
+        self.command: Source[Command] = Source('command')
+        self.obstacles: Source[ObstacleSample] = Source('obstacles')
+        self.target = Target()
+        self.opening, self.count = robot.max_opening, 0
+        self._faults: dict[str, str | None] = {}
+        self._history: deque[JointSample] = deque(maxlen=HISTORY)
+        self._clock: tuple[float, float] | None = None
+        self._since = -np.inf
+
+    def forget(self) -> None:
+        """Drop everything received so far, as before the first step."""
+        for source in (self.joints, self.command, self.obstacles):
+            source.forget()
+        self._history.clear()
+        self._clock, self._since = None, -np.inf
+
+    def take(self, joints: JointSample | None, command: Command | None,
+             obstacles: ObstacleSample | None, now_mono: float, now_ros: float,
+             params: FilterParams) -> Faults:
+        """Take the newest messages (None: never received) at a time on both clocks, s."""
+        self._watch_clocks(now_mono, now_ros, params.clock_jump)
+        return Faults(self._take_joints(joints, now_mono, now_ros, params),
+                      self._take_obstacles(obstacles, now_mono, now_ros, params),
+                      self._take_command(command, now_mono, now_ros, params))
+
+    def _watch_clocks(self, now_mono: float, now_ros: float, limit: float) -> None:
+        """After a jump of either clock, what was received before does not count."""
+        if self._clock is not None:
+            mono, ros = now_mono - self._clock[0], now_ros - self._clock[1]
+            if mono < 0.0 or not abs(ros - mono) <= limit:
+                self.forget()
+                self._since = now_mono
+        self._clock = (now_mono, now_ros)
+
+    def _take_joints(self, offered: JointSample | None, now_mono: float, now_ros: float,
+                     p: FilterParams) -> str | None:
+        """Take the joint state, or the tool's pose, predicted to now at its velocity."""
+        source = self.joints
+        fault = source.update(offered, now_mono, now_ros, p.joint_state_age, p.future_tolerance,
+                              self._since)
+        sample = source.sample
+        if sample is not None and source.fresh:
+            self._faults['joints'] = (tool_fault(sample) if self.robot.tool_only
+                                      else joints_fault(sample, self.robot.n))
+            if self._faults['joints'] is None:
+                self._history.append(sample)
+        fault = fault or self._faults['joints']
+        if fault is not None or sample is None:
+            return fault
+        if self.robot.tool_only:
+            self._place_tool(sample, source.age)
+            return None
+        np.multiply(sample.dq, source.age, out=self._buffers.q)
+        self._buffers.q += sample.q
+        self.opening = self.robot.max_opening if sample.opening is None else sample.opening
+        return None
+
+    def _place_tool(self, sample: JointSample, age: float) -> None:
+        """Put the tool where it is now, predicted at its measured or last commanded twist."""
+        twist = sample.dq if len(sample.dq) else self._buffers.twist
+        turn = pin.exp3(twist[3:] * age) @ _rotation(sample)
+        self._buffers.place_tool(sample.q[:3] + twist[:3] * age, turn)
+
+    def _take_command(self, offered: Command | None, now_mono: float, now_ros: float,
+                      p: FilterParams) -> str | None:
+        source = self.command
+        fault = source.update(offered, now_mono, now_ros, p.command_age, p.future_tolerance,
+                              self._since)
+        if source.sample is not None and source.fresh:
+            frames = (*p.base_frames, self.robot.tool_link)
+            self._faults['command'] = command_fault(source.sample, self.robot.n, frames,
+                                                    self.robot.tool_only)
+        return fault or self._faults['command']
+
+    def _take_obstacles(self, offered: ObstacleSample | None, now_mono: float, now_ros: float,
+                        p: FilterParams) -> str | None:
+        source = self.obstacles
+        fault = source.update(offered, now_mono, now_ros, p.obstacles_age, p.future_tolerance,
+                              self._since)
+        sample = source.sample
+        if sample is not None and source.fresh:
+            self._faults['obstacles'] = obstacles_fault(sample, p.max_obstacles, p.base_frames)
+            if self._faults['obstacles'] is None:
+                self._load(sample, p)
+        return fault or self._faults['obstacles']
+
+    def _load(self, sample: ObstacleSample, p: FilterParams) -> None:
+        """Take new tracks: ellipsoids, the target, and what is held."""
+        load_tracks(sample.tracks, self._buffers.obstacles)
+        self.count = len(sample.tracks)
+        self.target.update(sample.tracks)
+        holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
+        if holding or self._buffers.sphere_count > len(self.robot.spheres):
+            rotation, position = self._tool_joint_at(sample.stamp)
+            self._buffers.hold(held_spheres(self.robot, rotation, position, sample.tracks,
+                                            p.held_inflation))
+
+    def _tool_joint_at(self, stamp: float) -> tuple[Array, Array]:
+        """Return rotation (3, 3) and origin (3,) of the tool's joint at a stamp."""
+        earlier = [s for s in self._history if s.stamp <= stamp]
+        if not self.robot.tool_only:
+            q = earlier[-1].q if earlier else self._buffers.q
+            return self._kinematics.joint_frame(q, int(self.robot.tool['joint'][0]))
+        if not earlier:
+            return self._buffers.tool_rotation.copy(), self._buffers.tool_position.copy()
+        return _rotation(earlier[-1]), earlier[-1].q[:3]
+
+
+def _rotation(sample: JointSample) -> Array:
+    """Return the rotation (3, 3) of a tool's pose."""
+    turned: Array = pin.Quaternion(sample.q[3:]).normalized().matrix()
+    return turned
