@@ -17,8 +17,9 @@ def held_spheres(robot: RobotModel, rotation: Array, position: Array, tracks: Tr
                  inflation: float) -> Structs:
     """Return spheres that cover the HELD tracks (at most `MOST_HELD`), fixed to the tool's joint.
 
-    `rotation` (3, 3) and `position` (3,) are that joint's frame at the tracks' stamp. An ellipsoid with semi-axes a >= b >= c is cut in three
-    along a; each sphere holds one slab of the enclosing spheroid (a, b, b).
+    `rotation` (3, 3) and `position` (3,) are that joint's frame at the tracks' stamp. An ellipsoid
+    with semi-axes a >= b >= c is cut in three along a; each sphere holds one slab of the enclosing
+    spheroid (a, b, b).
     """
     held = tracks[tracks['role'] == int(Role.HELD)]
     if len(held) == 0:

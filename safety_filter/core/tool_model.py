@@ -34,7 +34,7 @@ _LIMITS = ('linear_velocity', 'angular_velocity', 'linear_acceleration', 'angula
 def tool_model(spec: Mapping[str, Any]) -> RobotModel:
     """Return the model of a robot file whose `tool_only` gives the tool's limits, each axis alike.
 
-    Its bodies are spheres [x, y, z, r] in the tool's frame, for the gripper as far open as it goes.
+    Its bodies are spheres [x, y, z, r] in the tool's frame, for the gripper wide open.
 
     Raises:
         RobotError: a limit or the bodies are missing or wrong.
