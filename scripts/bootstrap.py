@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 10)
 # PyBullet publishes wheels for these; elsewhere pip compiles it for minutes
 PYBULLET_WHEELS = ("3.11", "3.10")
-EXTRAS = ("sim", "monitor", "vla", "perception", "demo", "bags", "test")
+EXTRAS = ("sim", "monitor", "vla", "perception", "demo", "bags", "view", "test")
 # shared object -> Debian/Ubuntu package, and who needs it
 SYSTEM_LIBRARIES = {
     "libgomp.so.1": ("libgomp1", "pinocchio"),
