@@ -11,8 +11,17 @@
 | nothing to change                                            | pass     | PASS                |
 
 A message whose stamp lies in the future or before a clock jump counts as not received. Without a
-clear target every row stands and NO_TARGET is added. `halt` and `brake` both slow down no faster
-than the joints' acceleration limits allow and then command zeros; `halt` needs no joint state.
+clear target every row stands and NO_TARGET is added. With the option `circulation` the detail of
+FILTERED says which way round an obstacle is being tried.
+
+What the actions are, where a short table could be read otherwise:
+
+- `halt` and `brake` command zeros as soon as the joints' acceleration limits allow, and slow down
+  in proportion until then: a step to zero is a jump that drives answer with a fault or a shock.
+  `halt` needs no joint state.
+- `retreat` brakes, moves away as the violated rows ask (at most `retreat_speed`), and follows the
+  command slowly (`retreat_fraction`) only where no violated row gets worse by it than by standing
+  still: out of a squeeze one often has to move along one surface to get away from the other.
 """
 
 from __future__ import annotations
@@ -49,6 +58,7 @@ class Conditions(NamedTuple):
     solve: tuple[str, str] | None = None
     changed: bool = False
     target: bool = True
+    way_round: str = ''
 
 
 class Verdict(NamedTuple):
@@ -75,5 +85,5 @@ def decide(c: Conditions) -> Verdict:
     if c.solve is not None:
         return Verdict(Action.RETREAT, State.STOPPED, c.solve[0], c.solve[1], no_target)
     if c.changed:
-        return Verdict(Action.FILTERED, State.FILTERED, 'filtered', '', no_target)
+        return Verdict(Action.FILTERED, State.FILTERED, 'filtered', c.way_round, no_target)
     return Verdict(Action.PASS, State.PASS, 'pass', '', no_target)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from safety_filter.core.circulation import Circulation
 from safety_filter.core.decision import Action, Conditions, State, Verdict, decide
 from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE
 from safety_filter.core.filter_params import TABLE, FilterParams, braking_fault, gains
@@ -50,6 +51,7 @@ class SafetyFilter:
             np.zeros(p.max_obstacles, ELLIPSOID_DTYPE))
         self._kinematics = Kinematics(robot)
         self._solver = SOLVERS[p.qp_solver]()
+        self._circulation = Circulation()
         self._intake = Intake(robot, self._buffers, self._kinematics)
         self._stopped, self._reset_asked = p.start_stopped, False
         self._zero = np.zeros(n)
@@ -77,9 +79,10 @@ class SafetyFilter:
             answer = self._brake(True)
 
         verdict = decide(Conditions(operator_fault, *faults, solve_fault, changed,
-                                    self._intake.target.clear))
+                                    self._intake.target.clear, self._circulation.way))
         if verdict.action in (Action.HALT, Action.BRAKE):
             answer = self._brake(faults.joint_state is None)
+            self._circulation.reset()
         self._buffers.last[:] = answer
         return self._report(verdict, answer, elapsed)
 
@@ -89,10 +92,15 @@ class SafetyFilter:
         command, age = intake.command.sample, intake.obstacles.age
         assert command is not None
         exempt = intake.target.exempt(now_ros, buffers.tool_position, age, self.params)
+        in_tool_frame = command.frame_id == self.robot.tool_link
         buffers.command[:len(command.value)] = command.value
+        if self.params.circulation and command.kind == 'twist':
+            turned = buffers.tool_rotation if in_tool_frame else np.eye(3)
+            buffers.command[:3] += turned.T @ self._circulation.bias(
+                now_ros, turned @ command.value[:3], buffers, intake.count, intake.target.centre,
+                self.params)
         meets, damped = buffers.assemble(
-            intake.count, intake.opening, age, exempt, KINDS[command.kind],
-            command.frame_id == self.robot.tool_link)
+            intake.count, intake.opening, age, exempt, KINDS[command.kind], in_tool_frame)
         buffers.slack[:buffers.counts[COUNT]] = 0.0
         if buffers.counts[OVERFLOW]:
             return self._brake(True), ('solver', 'too many rows'), True

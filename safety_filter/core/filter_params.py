@@ -126,6 +126,16 @@ class FilterParams:
         4.0, '1/s', 0.1, 50.0, 'joint position commands: velocity per position error',
         runtime=True)
 
+    # a way round
+    circulation: bool = param(
+        False, '-', None, None, 'twist commands that an obstacle blocks get a tangent added to '
+        'go round it; the rows stay as they are', runtime=True)
+    circulation_speed: float = param(
+        0.08, 'm/s', 0.005, 0.5, 'speed of the tool along that tangent, at most that commanded',
+        runtime=True)
+    circulation_wait: float = param(
+        0.7, 's', 0.1, 10.0, 'how long a command must be blocked first', runtime=True)
+
     # stop and reset
     start_stopped: bool = param(False, '-', None, None, 'wait for reset() after start')
     reset_speed: float = param(

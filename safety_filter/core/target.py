@@ -33,6 +33,11 @@ class Target:
             middle = pieces.view('<f4').reshape(len(pieces), -1)[:, :6].mean(0, dtype=float)
             self._centre, self._velocity = middle[:3], middle[3:]
 
+    @property
+    def centre(self) -> Array | None:
+        """Return where the target was seen (3,), m; None without one."""
+        return self._centre if self._id != NO_ID else None
+
     def exempt(self, now: float, tool: Array, tau: float, p: FilterParams) -> int:
         """Return the id that is exempt now, or NO_ID; `tool` is the tool frame's origin (3,)."""
         if self._id == NO_ID:
