@@ -14,7 +14,10 @@ from collections.abc import Sequence
 
 from safety_filter import __version__
 
-PACKAGES = ("demo", "core", "arms", "sim", "vla", "perception", "bench", "flight", "bags", "nodes")
+PACKAGES = (
+    "demo", "core", "arms", "sim", "vla", "perception", "bench", "flight", "bags", "nodes",
+    "doctor",
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -145,6 +145,19 @@ class Rig:
         """Wait until a node's state message begins with `start`."""
         self.wait(lambda: self.message(name).startswith(start), timeout, f"{name} {start!r}")
 
+    def wait_passing(self, timeout: float = START_SECONDS) -> None:
+        """Wait until filter and monitor let commands through; releases what a busy machine's
+        start latched."""
+        good = {"filter_node": "PASS", "monitor_node": "PASSING"}
+        deadline = time.monotonic() + timeout
+        while [n for n, message in good.items() if self.message(n) != message]:
+            states = {n: s.message for n, s in self.states.items()}
+            assert time.monotonic() < deadline, f"waited {timeout} s for {good}; states: {states}"
+            for name in good:
+                if self.message(name).startswith("STOPPED"):
+                    self.call(f"{name}/reset", 10.0)
+            time.sleep(0.2)
+
     def commands_since(self, start: float) -> list[tuple[float, np.ndarray]]:
         """(time, velocities) received after monotonic time `start`."""
         return [c for c in list(self.commands) if c[0] > start]

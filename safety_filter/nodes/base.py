@@ -1,4 +1,4 @@
-"""What every node has: configure/activate/deactivate, `~/state`, orderly ends, a main loop."""
+"""What every node has: the lifecycle, `~/state`, orderly ends, a main loop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from safety_filter.core.params import ParamError
+from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.nodes import conversion
+from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import LATCHED
 
 OK, WARN, ERROR, STALE = (
@@ -58,17 +60,37 @@ class Latest(Generic[T]):
             self._item = None
 
 
-class ManagedNode(Node):
-    """Base of the nodes.
+class _EndedError(BaseException):
+    """The process has been asked to end while it loads; nothing is commanded yet."""
+
+
+@dataclass(frozen=True)
+class LifeParams:
+    """Parameters of every node."""
+
+    activate_at_start: bool = param(
+        True, "-", None, None, "configure and activate at start; false waits for lifecycle"
+        " transitions",
+    )  # fmt: skip
+
+
+TABLE = ParamTable.of(LifeParams)
+
+
+class ManagedNode(LifecycleNode):
+    """Base of the nodes; each is a lifecycle node that by default takes itself to active.
 
     `configure` loads what is heavy and may raise ConfigureError, `activate` starts work,
-    `deactivate` stops it and leaves zeros behind. The calls may repeat.
+    `deactivate` stops it and leaves zeros behind, `cleanup` ends what `configure` began. What
+    commands an arm publishes zeros from `configure` to `cleanup` whenever it is not active.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.active = False
+        self.configured = self.active = False
         self.stopping = threading.Event()  # set when the process has been asked to end
+        self.loading = False
+        self._life = ParameterSet(self, TABLE).value
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
         self._state_key: tuple[bytes, str] | None = None
         self.failure = ""  # traceback of a thread that died
@@ -81,8 +103,71 @@ class ManagedNode(Node):
         self.active = True
 
     def deactivate(self) -> None:
-        """Stop work; outputs end with zeros."""
+        """Stop work; outputs end with zeros, or go on with zeros."""
         self.active = False
+
+    def cleanup(self) -> None:
+        """End what `configure` began; the last that goes out are zeros."""
+
+    # -- transitions (by services, or by `start` and `end`) ---------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self.loading = True
+            self.configure()
+        except ConfigureError as error:
+            self.publish_state(ERROR, f"not configured: {error}", {})
+            return TransitionCallbackReturn.FAILURE
+        except _EndedError:
+            return TransitionCallbackReturn.FAILURE
+        finally:
+            self.loading = False
+        self.configured = True
+        if not self._life.activate_at_start:
+            self.publish_state(WARN, "inactive", {})
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.activate()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.deactivate()
+        self.publish_state(WARN, "inactive", {})
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self.publish_state(WARN, "unconfigured", {})
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self.publish_state(STALE, "shut down", {})
+        return super().on_shutdown(state)
+
+    def _release(self) -> None:
+        if self.active:
+            self.deactivate()
+        if self.configured:
+            self.cleanup()
+        self.configured = False
+
+    def start(self) -> None:
+        """Configure and activate, if the parameters say so; a failure is told on `~/state`."""
+        if not self._life.activate_at_start:
+            self.publish_state(WARN, "unconfigured", {})
+            return
+        self.publish_state(WARN, "starting", {})
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def end(self) -> None:
+        """Leave zeros, whatever state the node is in."""
+        self._release()
+        if self.failure:
+            self.get_logger().fatal(self.failure)
+        self.publish_state(STALE, "died" if self.failure else "shut down", {})
 
     def now(self) -> float:
         """ROS clock, s."""
@@ -122,36 +207,36 @@ def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> in
     rclpy's own handlers would shut the context down first and nothing could be published any more.
     Returns the exit code: 2 for bad parameters, 1 when a thread of the node died.
     """
-    stop = threading.Event()
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
         node = factory()
-        node.stopping = stop
     except ParamError as error:
         for problem in error.problems:
             print(f"parameter {problem}", file=sys.stderr)
         rclpy.shutdown()
         return 2
+    node.stopping = stop
+
+    def ask_to_end(*_: object) -> None:
+        stop.set()
+        if node.loading:
+            raise _EndedError
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask_to_end)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        node.publish_state(WARN, "starting", {})
-        try:
-            node.configure()
-            node.activate()
-        except ConfigureError as error:
-            node.publish_state(ERROR, f"not configured: {error}", {})
+        node.start()
         while rclpy.ok() and not stop.is_set() and not node.failure:
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     finally:
-        node.deactivate()
-        if node.failure:
-            node.get_logger().fatal(node.failure)
-        node.publish_state(STALE, "died" if node.failure else "shut down", {})
+        node.end()
         time.sleep(0.05)  # lets the middleware's threads send the last messages
         executor.shutdown()
         node.destroy_node()

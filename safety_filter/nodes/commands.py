@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from safety_filter.core.params import ParamTable
@@ -31,11 +32,26 @@ def node_tables() -> dict[str, list[ParamTable[Any]]]:
     return {n: [importlib.import_module(m).TABLE for m in names] for n, names in modules.items()}
 
 
+HEAD = """# Parameters
+
+Written by `safety-filter parameters > docs/parameters.md`; do not edit by hand.
+Numbers outside their range, NaN and infinities are refused; an update that is refused leaves the
+old set. What says "no" under "while running" is fixed at start.
+"""
+
+
+def markdown(chosen: Sequence[str]) -> str:
+    """The page: what every node has, then one section a node."""
+    from safety_filter.nodes import base
+
+    tables = {"every node": [base.TABLE], **node_tables()}
+    sections = [HEAD]
+    for name in ("every node", *chosen):
+        sections += [f"## {name}\n", *(table.markdown() for table in tables[name])]
+    return "\n".join(sections)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print one table a node."""
-    tables = node_tables()
-    for name in arguments.node or NODES:
-        print(f"### {name}\n")
-        for table in tables[name]:
-            print(table.markdown())
+    """Print the page."""
+    print(markdown(arguments.node or NODES), end="")
     return 0

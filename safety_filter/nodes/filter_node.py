@@ -53,6 +53,7 @@ from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.ticks import TickStream
 
 ZEROS_AT_END = 5
+BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to reach zero
 ALWAYS_OUT = ("joint_velocity", "twist")  # published whatever the arm takes
 
 
@@ -149,26 +150,37 @@ class FilterNode(ManagedNode):
         self._ticks.describe(robot.spec, self._robot.urdf, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
+        self._stopped_by_operator = self._tuning.value.start_stopped
+        self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
+        self._loop.start()  # with zeros until activation
 
     def activate(self) -> None:
+        """Start commanding; after a deactivation as after a reset: once the stick is centred."""
         super().activate()
-        rate = self._tuning.value.rate
-        self._loop = ControlLoop(self.params, rate, self._tick, self.start_thread)
-        self._loop.start()
+        with self._lock:
+            if self._decision is not None and not self._stopped_by_operator:
+                self._filter.reset()
 
     def deactivate(self) -> None:
-        was_active = self.active
+        """Brake; the loop goes on with zeros."""
         super().deactivate()
-        if not was_active:
-            return
+        with self._lock:
+            self._filter.stop()
+        deadline = time.monotonic() + BRAKING
+        while time.monotonic() < deadline and (d := self._decision) is not None and d.qd.any():
+            time.sleep(2e-3)
+
+    def cleanup(self) -> None:
+        """End the loop; the last that goes out are zeros."""
         self._loop.stop()
+        self._ticks.publish()
+        self._decision = None
         for _ in range(ZEROS_AT_END):
             self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
             time.sleep(0.004)
-        self._ticks.publish()
 
     def _retune(self, _: FilterParams, changes: Mapping[str, object]) -> None:
-        if self.active:
+        if self.configured:
             with self._lock:
                 self._filter.update_params(changes)
                 self._recorder.flight.clear()  # a record has one set of parameters
@@ -215,8 +227,9 @@ class FilterNode(ManagedNode):
         self._rejected[name] = str(error)
 
     def _on_stop(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
-        if self.active:
+        if self.configured:
             with self._lock:
+                self._stopped_by_operator = True  # outlasts a deactivation
                 self._filter.stop()
                 self._recorder.flight.event(STOP)
         answer.success = True
@@ -228,6 +241,7 @@ class FilterNode(ManagedNode):
             answer.success, answer.message = False, "not active"
             return answer
         with self._lock:
+            self._stopped_by_operator = False
             self._filter.reset()
             self._recorder.flight.event(RESET)
         before = self._loop.ticks
@@ -250,6 +264,9 @@ class FilterNode(ManagedNode):
         for _ in range(self._commands.update(self.now())):
             self._meters["commands"].tick(now)
         self._watch_monitor()
+        if not self.active and self._decision is None:
+            self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
+            return
         obstacles = self._obstacles
         start = time.perf_counter()
         with self._lock:
@@ -311,11 +328,15 @@ class FilterNode(ManagedNode):
     # -- state --------------------------------------------------------------------------------
 
     def _message(self, decision: Decision) -> str:
+        if not self.active:
+            return "inactive"
         if self._monitor_fault:
             return f"STOPPED monitor: {self._monitor_fault}"
         return filter_state.message(decision)
 
     def _level(self, decision: Decision) -> bytes:
+        if not self.active:
+            return WARN
         return ERROR if decision.state == "STOPPED" or self._monitor_fault else OK
 
     def _values(self, decision: Decision) -> dict[str, object]:

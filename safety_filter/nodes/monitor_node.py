@@ -28,7 +28,7 @@ from safety_filter.core.params import ParamTable, param
 from safety_filter.core.wire import track_fault
 from safety_filter.nodes import conversion
 from safety_filter.nodes.arm_output import ArmOutput, OutputParams
-from safety_filter.nodes.base import ERROR, OK, ConfigureError, ManagedNode, run
+from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.inputs import JointInput, Source
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.meters import Percentiles, RateMeter
@@ -56,11 +56,13 @@ class MonitorParams(RobotParams, OutputParams, LoopParams):
         3, "-", 1, 100, "as many gaps of the filter within a second also stop until ~/reset"
     )
     separation: float = param(
-        0.0, "m", -0.05, 0.3, "distance of links to obstacles that no command may lead inside"
-    )
+        0.0, "m", -0.05, 0.3, "distance of links to obstacles that no command may lead inside",
+        runtime=True,
+    )  # fmt: skip
     horizon: float = param(
-        0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity"
-    )
+        0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity",
+        runtime=True,
+    )  # fmt: skip
     check_every: int = param(4, "-", 1, 50, "ticks from one distance check to the next")
     frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
     joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
@@ -84,7 +86,7 @@ class MonitorNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("monitor_node")
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self.params = ParameterSet(self, TABLE).value
+        self._set = ParameterSet(self, TABLE)
         p = self.params
         self._command: tuple[float, np.ndarray] | None = None
         self._obstacles: tuple[float, float, np.ndarray] | None = None
@@ -108,6 +110,10 @@ class MonitorNode(ManagedNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, object] = {}
         self.create_timer(0.5, self._measure)
+
+    @property
+    def params(self) -> MonitorParams:
+        return self._set.value
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -133,21 +139,23 @@ class MonitorNode(ManagedNode):
         self._out.configure(robot.arm_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
 
-    def activate(self) -> None:
-        super().activate()
         self._last_tick = time.monotonic()
         self._ticks = 0
         self._loop = ControlLoop(self.params, self.params.rate, self._tick, self.start_thread)
-        self._loop.start()
+        self._loop.start()  # with zeros until activation
 
     def deactivate(self) -> None:
-        was_active = self.active
+        """Zeros from the next tick on."""
         super().deactivate()
-        if was_active:
-            self._loop.stop()
-            for _ in range(5):
-                self._publish(self._zeros)
-                time.sleep(0.004)
+        self._passing = False
+        time.sleep(2.0 / self.params.rate)
+
+    def cleanup(self) -> None:
+        """End the loop; the last that goes out are zeros."""
+        self._loop.stop()
+        for _ in range(5):
+            self._publish(self._zeros)
+            time.sleep(0.004)
 
     # -- inputs (taken at the start of each tick) -------------------------------------------------
 
@@ -227,7 +235,7 @@ class MonitorNode(ManagedNode):
             self._gaps.popleft()
         if len(self._gaps) >= p.late_limit:
             self._latch(f"filter: late {len(self._gaps)} times within a second")
-        if self._latched or fault:
+        if self._latched or fault or not self.active:
             self._publish(self._zeros)
         else:
             assert self._command is not None
@@ -297,7 +305,9 @@ class MonitorNode(ManagedNode):
             }
 
     def _tell(self, now: float) -> None:
-        if self._latched:
+        if not self.active:
+            level, message = WARN, "inactive"
+        elif self._latched:
             level, message = ERROR, f"STOPPED {self._latched}"
         elif self._fault:
             level, message = ERROR, f"ZERO {self._fault}"

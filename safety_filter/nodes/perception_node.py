@@ -162,7 +162,7 @@ class PerceptionNode(ManagedNode):
             self._worker.join(timeout=2.0)
 
     def _retune(self, params: PerceptionParams, _: Mapping[str, object]) -> None:
-        if self.active:
+        if self.configured:
             self._perception.params = params
 
     # -- inputs (executor) --------------------------------------------------------------------

@@ -172,7 +172,7 @@ class VlaNode(ManagedNode):
     def _forget(self) -> None:
         self._present.clear()
         self._fault = ""
-        if self.active:
+        if self.configured:
             self._player.clear()
 
     # -- the policy's thread ------------------------------------------------------------------

@@ -83,8 +83,7 @@ def arm_of(folder: Path, kind: str) -> Iterator[tuple[Rig, Arm, ProcessGroup]]:
         rig = Rig(f"{FILTER}/joint_velocity_out")
         arm = Arm(rig, processes.environment, kind)
         try:
-            rig.wait_state(FILTER, "PASS", START_SECONDS)
-            rig.wait_state(MONITOR, "PASSING", START_SECONDS)
+            rig.wait_passing()
             yield rig, arm, processes
         finally:
             arm.close()

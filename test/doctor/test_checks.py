@@ -1,0 +1,132 @@
+"""Findings from what was seen, and their words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safety_filter.doctor import table
+from safety_filter.doctor.checks import Endpoint, Seen, Stream, findings
+from safety_filter.doctor.table import TABLE, Level, found
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+CLOUD = "sensor_msgs/msg/PointCloud2"
+TOPIC = "/perception_node/obstacles"
+
+
+def _stream(**changes: Any) -> Stream:
+    content: dict[str, Any] = {
+        "node": "filter_node", "role": "obstacles", "topic": TOPIC, "expected": CLOUD,
+        "publishers": [Endpoint("perception_node", CLOUD)], "seconds": 4.0, "count": 60,
+        "ages": [0.05] * 60, "limit": 0.3, "frame": "base",
+    }  # fmt: skip
+    return Stream(**{**content, **changes})
+
+
+def _seen(stream: Stream | None = None, **changes: Any) -> Seen:
+    """A system in order, with changes."""
+    content: dict[str, Any] = {
+        "nodes": {"filter_node": 1, "monitor_node": 1}, "wanted": ("filter_node",),
+        "states": {
+            "filter_node": (0, "PASS", {
+                "ticks": "1000", "deadline_misses": "0",
+                "latency_image_to_command_ms_p99": "140",
+                "latency_obstacle_to_command_ms_p99": "1",
+            }),
+            "perception_node": (0, "tracking", {"latency_image_to_obstacles_ms_p99": "120"}),
+        },
+        "streams": [stream or _stream()], "arm_topic": "/arm/joint_velocity",
+        "arm_publishers": ["monitor_node", "filter_node"], "arm_listeners": 1,
+        "base_frames": ("base",), "bound": 0.3, "rmw": "rmw_fastrtps_cpp", "rtprio": 98,
+        "governor": "performance", "shm_free": 2**30, "shm_needed": 2**27, "profile": True,
+        "overlap": 0.9, "arm_pixels": 5000,
+    }  # fmt: skip
+    return Seen(**{**content, **changes})
+
+
+def _codes(seen: Seen) -> set[str]:
+    return {f.code for f in findings(seen)}
+
+
+def _state(level: int, message: str, **values: str) -> dict[str, Any]:
+    return {"states": {"filter_node": (level, message, values)}}
+
+
+FINE = {"middleware", "latency.budget", "extrinsics.fine"}
+
+CASES: dict[str, Seen] = {
+    "node.missing": _seen(nodes={}),
+    "node.twice": _seen(nodes={"filter_node": 2, "monitor_node": 1}),
+    "monitor.missing": _seen(monitored=False),
+    "state.stopped": _seen(**_state(2, "STOPPED perception: obstacles: none received")),
+    "state.warning": _seen(**_state(1, "inactive")),
+    "target.none": _seen(**_state(1, "PASS", no_target="True")),
+    "rt.denied": _seen(**_state(0, "PASS", warning="not permitted")),
+    "deadline.misses": _seen(**_state(0, "PASS", ticks="1000", deadline_misses="30")),
+    "arm.publishers": _seen(arm_publishers=["monitor_node", "moveit"]),
+    "arm.unheard": _seen(arm_listeners=0),
+    "topic.unpublished": _seen(_stream(publishers=[], count=0)),
+    "topic.silent": _seen(_stream(count=0, ages=[])),
+    "topic.type": _seen(_stream(publishers=[Endpoint("x", "vision_msgs/msg/Detection3DArray")])),
+    "qos.mismatch": _seen(_stream(publishers=[Endpoint("x", CLOUD, "durability")])),
+    "rate.low": _seen(_stream(count=20, ages=[0.05] * 20)),
+    "age.old": _seen(_stream(ages=[0.35] * 60)),
+    "frame.unknown": _seen(_stream(frame="camera")),
+    "clock.ahead": _seen(_stream(ages=[-0.5] * 60)),
+    "clock.far": _seen(_stream(ages=[1e6] * 60)),
+    "shm.small": _seen(shm_free=2**20),
+    "shm.profile": _seen(_stream(size=2**20), profile=False),
+    "rt.off": _seen(rtprio=0),
+    "governor": _seen(governor="powersave"),
+    "latency.over": _seen(bound=0.1),
+    "latency.near": _seen(bound=0.15),
+    "extrinsics.off": _seen(overlap=0.1),
+    "extrinsics.poor": _seen(overlap=0.4),
+    "extrinsics.unseen": _seen(overlap=0.9, arm_pixels=3),
+    "extrinsics.unchecked": _seen(unchecked="perception_node is not there"),
+}
+
+
+def test_a_system_in_order_gives_notes_only() -> None:
+    assert _codes(_seen()) == FINE
+    assert all(f.level == Level.NOTE for f in findings(_seen()))
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_each_fault_is_found(code: str) -> None:
+    assert code in _codes(CASES[code])
+
+
+def test_every_finding_of_the_table_has_a_case() -> None:
+    assert set(CASES) | FINE == set(TABLE)
+
+
+def test_one_clock_fault_is_not_told_as_an_age_fault_too() -> None:
+    for code in ("clock.ahead", "clock.far"):
+        assert "age.old" not in _codes(CASES[code])
+
+
+def test_the_worst_comes_first_with_figures_and_a_remedy() -> None:
+    result = findings(_seen(_stream(ages=[0.35] * 60), governor="powersave"))
+    assert result[0].code == "age.old" and "0.350 s old" in result[0].says and result[0].do
+    assert [f.level for f in result] == sorted((f.level for f in result), reverse=True)
+    assert result[0].as_dict()["values"]["limit"] == 0.3
+
+
+def test_the_latency_budget_adds_up() -> None:
+    budget = next(f for f in findings(_seen()) if f.code == "latency.budget")
+    assert re.search(r"140 ms .* perception 120, transport 19, filter 1; bound 300", budget.says)
+
+
+def test_words_that_lack_a_value_are_an_error_where_they_are_made() -> None:
+    with pytest.raises(KeyError):
+        found("age.old", topic="x")
+
+
+def test_troubleshooting_page_is_current() -> None:
+    assert PAGE.read_text() == table.page(), (
+        "run: safety-filter doctor --page > docs/troubleshooting.md"
+    )

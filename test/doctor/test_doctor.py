@@ -1,0 +1,61 @@
+"""The doctor over a live graph: filter and monitor as processes, the rest played by the rig."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ros_rig import Rig, running
+from std_msgs.msg import Float64MultiArray
+
+from safety_filter import graph
+from safety_filter.cli import main
+from safety_filter.nodes.qos import COMMAND
+
+pytestmark = pytest.mark.ros
+
+
+def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
+    code = main(["doctor", "--seconds", "2", "--json", *arguments])
+    found = json.loads(capsys.readouterr().out)["findings"]
+    return code, {f["code"]: f["says"] for f in found}
+
+
+def test_live_graph_in_order_and_with_faults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs = [graph.NODES["filter_node"], graph.NODES["monitor_node"]]
+    with running(tmp_path, *specs):
+        rig = Rig("arm/joint_velocity")
+        try:
+            rig.wait_passing()
+            _, found = _codes(capsys)
+            assert "middleware" in found and "perception_node" in found["extrinsics.unchecked"]
+            # What a busy machine may add is not about the wiring
+            wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
+            assert not [c for c in found if c.startswith(wiring)], found
+
+            # A second commander, a silent policy, a foreign frame
+            rig.node.create_publisher(Float64MultiArray, "arm/joint_velocity", COMMAND)
+            rig.alter_cloud = lambda m: setattr(m.header, "frame_id", "camera")
+            rig.twist = None
+            rig.wait_state("filter_node", "STOPPED perception")
+            code, found = _codes(capsys)
+            assert code == 1
+            assert "rig" in found.get("arm.publishers", ""), found
+            assert "'camera'" in found["frame.unknown"]
+            assert "/vla_node/twist" in found["topic.silent"]
+            assert found["state.stopped"].startswith("filter_node says: STOPPED perception")
+        finally:
+            rig.close()
+
+
+def test_without_a_filter_the_code_is_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "101")
+    code, found = _codes(capsys)
+    assert code == 2 and found["node.missing"] == "filter_node is not there"
+    assert main(["doctor", "--seconds", "0"]) == 2
+    assert main(["doctor", "--page"]) == 0

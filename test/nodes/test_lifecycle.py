@@ -1,0 +1,105 @@
+"""Lifecycle transitions through the services, and the zeros between them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from ros_rig import START_SECONDS, Rig, running
+
+from safety_filter import graph
+
+pytestmark = pytest.mark.ros
+FILTER, MONITOR = "filter_node", "monitor_node"
+
+
+def _change(rig: Rig, node: str, transition: int) -> bool:
+    client = rig.node.create_client(ChangeState, f"{node}/change_state")
+    rig.wait(client.service_is_ready, START_SECONDS, f"{node}/change_state")
+    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+    rig.wait(future.done, START_SECONDS, "a transition")
+    return bool(future.result().success)
+
+
+def _state(rig: Rig, node: str) -> int:
+    client = rig.node.create_client(GetState, f"{node}/get_state")
+    rig.wait(client.service_is_ready, 5.0, f"{node}/get_state")
+    future = client.call_async(GetState.Request())
+    rig.wait(future.done, 5.0, "the state")
+    return int(future.result().current_state.id)
+
+
+def _gap(rig: Rig, start: float, end: float) -> float:
+    """Longest silence towards the arm between two times, s."""
+    times = [start, *(t for t, _ in rig.commands_since(start) if t < end), end]
+    return float(np.diff(times).max())
+
+
+def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: Path) -> None:
+    """The pair with the monitor, which stays active; the filter waits for its transitions."""
+    waiting = graph.NODES[FILTER].with_parameters(activate_at_start=False)
+    with running(tmp_path, waiting, graph.NODES[MONITOR]):
+        rig = Rig("arm/joint_velocity")
+        try:
+            rig.wait_state(FILTER, "unconfigured", START_SECONDS)
+            assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
+            assert _change(rig, FILTER, Transition.TRANSITION_CONFIGURE)
+            rig.wait_state(FILTER, "inactive")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            # Zeros flow from the filter through the monitor; nothing moves
+            rig.wait(lambda: rig.message(MONITOR) == "PASSING", START_SECONDS, "the monitor")
+            begun = time.monotonic()
+            assert all(not qd.any() for _, qd in rig.watch(0.5))
+            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+            assert _change(rig, FILTER, Transition.TRANSITION_DEACTIVATE)
+            rig.wait_state(FILTER, "inactive")
+            assert all(not qd.any() for _, qd in rig.watch(0.5))
+            # Activating again is like a reset: not before the command is near zero
+            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            rig.wait_state(FILTER, "STOPPED operator: reset waits: command")
+            assert not rig.qd.any()
+            rig.twist = np.zeros(6)
+            rig.wait_state(FILTER, "PASS")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+            # An operator's stop outlasts a deactivation
+            rig.call(f"{FILTER}/stop")
+            rig.twist = np.zeros(6)
+            assert _change(rig, FILTER, Transition.TRANSITION_DEACTIVATE)
+            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            rig.wait_state(FILTER, "STOPPED operator: stopped")
+            rig.call(f"{FILTER}/reset")
+            rig.wait_passing()
+            # The monitor too goes on with zeros when it is deactivated
+            assert _change(rig, MONITOR, Transition.TRANSITION_DEACTIVATE)
+            rig.wait_state(MONITOR, "inactive")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            assert all(not qd.any() for _, qd in rig.watch(0.3))
+            assert _gap(rig, begun, time.monotonic()) < 0.3  # a busy machine; a gap would be 1 s
+            # Shutdown leaves zeros
+            assert _change(rig, MONITOR, Transition.TRANSITION_ACTIVATE)
+            rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            rig.wait_state(FILTER, "shut down")
+            time.sleep(0.3)
+            assert not rig.qd.any()
+        finally:
+            rig.close()
+
+
+def test_a_node_that_cannot_be_configured_stays_unconfigured(tmp_path: Path) -> None:
+    spec = graph.NODES[FILTER].with_parameters(activate_at_start=False, robot="ur5e")
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_state(FILTER, "unconfigured", START_SECONDS)
+            assert not _change(rig, FILTER, Transition.TRANSITION_CONFIGURE)
+            rig.wait_state(FILTER, "not configured: robot: ur5e: its URDF is not shipped")
+            assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
+        finally:
+            rig.close()

@@ -1,0 +1,36 @@
+"""docs/parameters.md is what the tables say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from safety_filter import graph
+from safety_filter.nodes.commands import NODES, markdown, node_tables
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "parameters.md"
+
+
+def test_page_is_current() -> None:
+    assert PAGE.read_text() == markdown(NODES), (
+        "run: safety-filter parameters > docs/parameters.md"
+    )
+
+
+def test_every_parameter_has_a_text_and_numbers_have_a_range() -> None:
+    for node, tables in node_tables().items():
+        names = [row.name for table in tables for row in table.rows]
+        assert len(names) == len(set(names)), node  # one namespace a node
+        for row in (row for table in tables for row in table.rows):
+            assert row.text, (node, row.name)
+            if isinstance(row.default, float | int) and not isinstance(row.default, bool):
+                assert row.lo is not None and row.hi is not None, (node, row.name)
+
+
+def test_config_files_name_only_declared_parameters() -> None:
+    tables = node_tables()
+    for name, spec in graph.NODES.items():
+        content = yaml.safe_load(graph.share(f"config/{spec.config}").read_text())
+        given = set(content["/**"]["ros__parameters"]) - {"use_sim_time"}
+        assert given <= {row.name for table in tables[name] for row in table.rows}
