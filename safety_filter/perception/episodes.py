@@ -90,11 +90,17 @@ def _raised(p: tuple[float, float, float], lift: float) -> tuple[float, float, f
 
 
 def episode(scene: Scene, seconds: float = 12.0, rate: float = 15.0) -> Iterator[Step]:
-    """Yield the pictures of one episode in which the expert does the scene's task."""
+    """Yield the pictures of one episode in which the expert does the scene's task.
+
+    The expert ignores obstacles: where it touches one the episode ends, because what it knocks
+    over is no longer the scene that was asked for.
+    """
     with World(scene) as world:
         expert = Expert(world)
         every = round(1.0 / rate / DT)
         for i in range(round(seconds / DT)):
+            if world.judge.collisions:
+                return
             if i % every == 0:
                 yield _step(world)
             if i % POLICY_STEPS == 0:

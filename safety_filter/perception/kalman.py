@@ -67,6 +67,11 @@ class State:
         f = transition(dt)
         return State(f @ self.x, f @ self.p @ f.T + process_noise(dt, accel))
 
+    def slowed(self, factor: float) -> State:
+        """The state with its velocity, and what is uncertain of it, times `factor`."""
+        scale = np.repeat([1.0, factor], 3)
+        return State(scale * self.x, scale[:, None] * self.p * scale)
+
     def confined(self, position: float, speed: float) -> State:
         """The state with sigmas of at most `position` m and `speed` m/s along any direction."""
         most = [np.sqrt(np.linalg.eigvalsh(self.p[i:i + 3, i:i + 3])[-1]) for i in (0, 3)]

@@ -113,8 +113,9 @@ class Tracker:
         if unseen:
             # Nothing says that it still moves: slow motion was noise, fast motion ends.
             fade = np.exp(-dt / (0.2 if speed < _SLOW else 1.0))
-            track.state.x[3:] *= min(fade, p.initial_speed / max(speed, 1e-9))
-            track.state = track.state.confined(p.unseen_sigma, p.unseen_speed)
+            track.state = track.state.slowed(
+                min(fade, p.initial_speed / max(speed, 1e-9))
+            ).confined(p.unseen_sigma, p.unseen_speed)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                is_hidden: Callable[[Track], bool], dt: float) -> None:

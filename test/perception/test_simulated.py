@@ -81,7 +81,7 @@ def test_the_detector_finds_what_stands_on_held_out_tables(detector):
 def test_tracks_follow_the_truth_in_a_scene_with_movers(detector):
     perception = Perception(TABLE.validate({}), detector, panda_mask())
     tally = Tally()
-    for scene in scenes(2, 4_100_000):
+    for scene in scenes(3, 4_000_000):
         score(episode(scene, 5.0), perception, tally)
     out = report(tally)["values"]
     assert out["centre_p50_mm"] < 8.0
