@@ -1,4 +1,4 @@
-"""`safety-filter record`, `replay`, `play`."""
+"""`safety-filter record`, `replay`, `play` and `view`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(subparsers: Any) -> None:
     _register_record(subparsers)
     _register_replay(subparsers)
     _register_play(subparsers)
+    _register_view(subparsers)
 
 
 def _register_record(subparsers: Any) -> None:
@@ -192,3 +193,67 @@ def _changes(path: Path | None, found: Any) -> dict[str, Any] | None:
     if ignored:
         found.notes.append(f"{path.name}: not parameters of the decisions: {', '.join(ignored)}")
     return changes
+
+
+def _register_view(subparsers: Any) -> None:
+    parser = subparsers.add_parser("view", help="draw a bag or the live graph with Rerun")
+    add = parser.add_argument
+    add("bag", type=Path, nargs="?", help="rosbag2 folder, .mcap or .db3 file")
+    add("--live", action="store_true", help="the running nodes instead of a bag, until Ctrl-C")
+    add("--save", type=Path, metavar="FILE.rrd", help="write a file instead of opening a viewer")
+    add("--connect", nargs="?", const="", metavar="URL",
+        help="send to a viewer that runs already; default: that on this machine")  # fmt: skip
+    parser.set_defaults(run=_view)
+
+
+def _view(arguments: argparse.Namespace) -> int:
+    if (arguments.bag is None) != arguments.live:
+        print("view: expected either a bag or --live", file=sys.stderr)
+        return UNREADABLE
+    try:
+        from safety_filter.bags import view
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "rerun":
+            raise
+        print("view: rerun-sdk is not installed; type: pip install 'safety_filter[view]'",
+              file=sys.stderr)  # fmt: skip
+        return UNREADABLE
+    from safety_filter.bags.reader import BagError
+
+    try:
+        stream = view.open_stream(arguments.save, arguments.connect)
+        if arguments.live:
+            drawn = _view_live(stream)
+        else:
+            drawn = view.view_bag(arguments.bag, stream)
+    except (BagError, OSError, RuntimeError) as error:
+        print(f"view: {error}", file=sys.stderr)
+        return UNREADABLE
+    stream.disconnect()  # ends a file with its index
+    for topic, count in drawn.unreadable.items():
+        print(f"note: {topic}: {count} messages could not be drawn", file=sys.stderr)
+    if arguments.save:
+        print(f"written: {arguments.save}; open it with: rerun {arguments.save}")
+    return 0
+
+
+def _view_live(stream: Any) -> Any:
+    import signal
+    import threading
+
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from safety_filter.bags.record import FILTER_NODES, Choice, watch
+    from safety_filter.bags.view import LiveSink, View
+
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    sink = LiveSink(View(stream))
+    print("drawing the live graph, end with Ctrl-C", flush=True)
+    watch(sink, Choice((*FILTER_NODES, "perception_node", "vla_node")), end)
+    rclpy.try_shutdown()
+    print(f"{sum(sink.counts.values())} messages of {len(sink.counts)} topics")
+    return sink.view

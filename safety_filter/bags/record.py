@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import rclpy
 from rclpy.node import Node
@@ -46,12 +46,22 @@ class Choice:
     everything: bool = False
 
 
+class Sink(Protocol):
+    """Where messages go: a bag's writer, or a viewer."""
+
+    def add_topic(self, name: str, kind: str, offered: Sequence[Qos] = ()) -> None:
+        """Declare a topic. Raises WriteError for a type that it cannot take."""
+
+    def write(self, name: str, data: bytes, received: int, published: int = 0) -> None:
+        """Take a message; times in ns."""
+
+
 @dataclass
 class Recorder:
-    """Subscribes to what is chosen and there; `poll` moves what came into the bag."""
+    """Subscribes to what is chosen and there; `poll` moves what came into the sink."""
 
     node: Node
-    bag: BagWriter
+    sink: Sink
     choice: Choice
     notes: list[str] = field(default_factory=list)
 
@@ -74,7 +84,7 @@ class Recorder:
             try:
                 message = message_class(kinds[0])
                 profiles = [p.qos_profile for p in publishers]
-                self.bag.add_topic(name, kinds[0], [_written(p) for p in profiles[:1]])
+                self.sink.add_topic(name, kinds[0], [_written(p) for p in profiles[:1]])
             except (WriteError, ImportError, AttributeError) as error:
                 self._refuse(name, str(error))
                 continue
@@ -95,7 +105,7 @@ class Recorder:
                 while (taken := handle.take_message(message, True)) is not None:
                     info = taken[1]
                     received = int(info["received_timestamp"]) or time.time_ns()
-                    self.bag.write(name, taken[0], received, int(info["source_timestamp"]))
+                    self.sink.write(name, taken[0], received, int(info["source_timestamp"]))
                     count += 1
         return count
 
@@ -168,7 +178,7 @@ def record(path: Path, choice: Choice, duration: float | None = None) -> int:
             recorder = Recorder(node, bag, choice)
             print(f"recording to {path}, end with Ctrl-C", flush=True)
             try:
-                _loop(recorder, end, duration)
+                _loop(recorder, bag, end, duration)
             except OSError as error:
                 print(f"record: {error}; what was written so far is whole", file=sys.stderr)
                 code = 1
@@ -184,7 +194,25 @@ def record(path: Path, choice: Choice, duration: float | None = None) -> int:
     return code
 
 
-def _loop(recorder: Recorder, end: threading.Event, duration: float | None) -> None:
+def watch(sink: Sink, choice: Choice, end: threading.Event) -> None:
+    """Hand live messages to `sink` until `end`; the caller has initialised rclpy."""
+    node = rclpy.create_node("safety_filter_viewer")
+    recorder = Recorder(node, sink, choice)
+    discovered = -DISCOVER
+    try:
+        while not end.is_set():
+            if time.monotonic() - discovered >= DISCOVER:
+                discovered = time.monotonic()
+                recorder.discover()
+            recorder.poll()
+            end.wait(POLL)
+    finally:
+        node.destroy_node()
+
+
+def _loop(
+    recorder: Recorder, bag: BagWriter, end: threading.Event, duration: float | None
+) -> None:
     started = time.monotonic()
     discovered = told = -DISCOVER
     flushed = started
@@ -199,11 +227,11 @@ def _loop(recorder: Recorder, end: threading.Event, duration: float | None) -> N
         recorder.poll()
         if now - flushed >= FLUSH:
             flushed = now
-            recorder.bag.flush()
+            bag.flush()
         if now - started - told >= TELL:
             told = now - started
-            counts = recorder.bag.counts
+            counts = bag.counts
             print(f"{told:7.1f} s  {len(counts)} topics  {sum(counts.values())} messages"
-                  f"  {recorder.bag.size / 1e6:.1f} MB", flush=True)  # fmt: skip
+                  f"  {bag.size / 1e6:.1f} MB", flush=True)  # fmt: skip
         end.wait(POLL)
     recorder.poll()
