@@ -45,6 +45,9 @@ class Case:
     velocity_sigma: float = 0.02
     modes: tuple[int, ...] = (0, 1, 2, 3, 4)
     """What obstacles do in turn: chase, flee, wander, hold, vanish or appear."""
+    steady: bool = False
+    """Errors of sightings do not change from one to the next: things seem farther than they are,
+    by the two sigma declared."""
     beyond: float = 1.0
     """Obstacles accelerate, are noisy and are late by this factor of what is declared."""
     blind: tuple[str, ...] = ()
@@ -63,11 +66,18 @@ class Outcome:
     reason: str
     filtered_share: float
     limit_excess: float
+    told_at: float | None
+    """When the state first said that a declared bound was broken."""
 
     @property
     def failed(self) -> bool:
         """Return whether something was touched while the filter vouched that nothing would be."""
         return self.least_while_vouched < 0.0
+
+    @property
+    def noticed(self) -> bool:
+        """Return whether the state said that something was wrong: a broken bound, or a stop."""
+        return self.told_at is not None or self.stopped_at is not None
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -154,12 +164,15 @@ class World:
         self.rotations *= np.linalg.det(self.rotations)[:, None, None]
         self.velocity = np.zeros((n, 3))
         self.shown = np.ones(n, np.bool_)
+        self.ids = np.arange(n)
         self.mode = rng.choice(case.modes, n)
         self.change_at = rng.uniform(0.3, 1.5, n)
         self.centres = np.zeros((n, 3))
         self.update_points()
         for o in range(n):
             self.place_away(o, 0.3)
+        self.away = self.centres - self.points[-1]
+        self.away /= np.linalg.norm(self.away, axis=1, keepdims=True)
         self.time = 0.0
 
     def update_points(self) -> None:
@@ -195,6 +208,7 @@ class World:
                     self.velocity[o] = 0.0
                     if self.shown[o]:
                         self.place_away(o, 0.35)
+                        self.ids[o] += case.obstacles  # another one, not a leap
             gaps = self.points[self.first:] - self.centres[o]
             near = gaps[np.argmin(np.linalg.norm(gaps, axis=1))]
             towards = near / max(float(np.linalg.norm(near)), 1e-9)
@@ -224,6 +238,8 @@ class World:
         index = np.flatnonzero(self.shown)
         out = empty_tracks(len(index))
         noise = np.clip(self.rng.normal(size=(2, len(index), 3)), -2 / 3 ** 0.5, 2 / 3 ** 0.5)
+        if case.steady:
+            noise[:] = 2.0 * self.away[index], 0.0 * self.away[index]
         p = self.centres[index] + noise[0] * case.position_sigma * case.beyond
         v = self.velocity[index] + noise[1] * case.velocity_sigma * case.beyond
         for i, name in enumerate('xyz'):
@@ -235,7 +251,7 @@ class World:
             out[name] = case.position_sigma ** 2
         for name in ('wxx', 'wyy', 'wzz'):
             out[name] = case.velocity_sigma ** 2
-        out['id'] = index
+        out['id'] = self.ids[index]
         return out
 
     def command(self) -> tuple[str, Array]:
@@ -293,6 +309,7 @@ def run(robot: RobotModel, case: Case) -> Outcome:
     last = np.zeros(robot.n)
     least = vouched = world.distance()
     stopped_at: float | None = None
+    told_at: float | None = None
     reason, filtered, excess, ticks = '', 0, 0.0, 0
     while world.time < case.duration - 1e-9:
         now = world.time
@@ -316,13 +333,16 @@ def run(robot: RobotModel, case: Case) -> Outcome:
         last = qd
         if stopped_at is None and decision.state == 'STOPPED':
             stopped_at, reason = now, decision.reason
+        if told_at is None and decision.broken_bounds:
+            told_at = now
         filtered += decision.state == 'FILTERED'
         ticks += 1
         near = world.advance(qd, period)
         least = min(least, near)
         if stopped_at is None:
             vouched = min(vouched, near)
-    return Outcome(case, vouched, least, stopped_at, reason, filtered / ticks, excess)
+    return Outcome(case, vouched, least, stopped_at, reason, filtered / ticks, excess,
+                   told_at)
 
 
 def _blinded(sample: ObstacleSample | None, case: Case, now: float) -> ObstacleSample | None:

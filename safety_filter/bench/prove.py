@@ -31,8 +31,10 @@ TEETH: dict[str, dict[str, Any]] = {
     'velocity': {'modes': (0,), 'top_speed': 0.25},
     'latency': {'modes': (0,), 'top_speed': 0.25, 'latency': 0.07, 'jitter': 0.0,
                 'position_sigma': 0.0, 'velocity_sigma': 0.0},
-    'margins': {'modes': (0,), 'top_speed': 0.1, 'position_sigma': 0.01, 'velocity_sigma': 0.0,
-                'acceleration': 1.5}}
+    'margins': {'modes': (3,), 'top_speed': 0.0, 'position_sigma': 0.01, 'velocity_sigma': 0.0,
+                'acceleration': 0.3, 'steady': True}}
+"""For each term a kind of run in which it matters, all of them inside the declared bounds."""
+BEYOND = 1.2
 _robot: list[RobotModel] = []
 
 
@@ -73,6 +75,9 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         'failed_95': list(wilson(len(failed), len(runs))),
         'stopped': sum(o.stopped_at is not None for o in runs),
         'stop_reasons': dict(Counter(o.reason for o in runs if o.reason)),
+        'told_of_a_broken_bound': sum(o.told_at is not None for o in runs),
+        'noticed': sum(o.noticed for o in runs),
+        'failed_unnoticed': sum(o.failed and not o.noticed for o in runs),
         'touched_after_a_stop': sum(o.least < 0.0 for o in runs) - len(failed),
         'least_while_vouched_m': min((o.least_while_vouched for o in runs), default=None),
         'limit_excess': max((o.limit_excess for o in runs), default=None),
@@ -102,25 +107,50 @@ def main(argv: list[str] | None = None) -> int:
         result: dict[str, Any] = {
             'schema': 1, 'revision': revision(), 'machine': platform.platform(),
             'seed': args.seed, 'full': summary(outcomes), 'cross_entropy': summary(searched),
-            'removed': {}, 'beyond_bounds': {}}
-        for term, changes in TEETH.items():
-            hard = list(cases(16, args.seed + 2, obstacles=1, duration=2.0, rate=250.0,
-                              dropout=0.0, params=BARE, blind=(term,), **changes))
-            blind = list(pool.map(_outcome, hard))
-            result['removed'][term] = {**summary(blind),
-                                       'touched': sum(o.least < 0.0 for o in blind)}
-        beyond = list(cases(40, args.seed + 3, duration=2.0, beyond=1.2))
-        result['beyond_bounds'] = {'factor': 1.2, **summary(pool.map(_outcome, beyond))}
+            'removed': {}, 'kept': {}, 'beyond_bounds': {'factor': BEYOND}}
+        for term in TEETH:
+            result['removed'][term] = summary(pool.map(_outcome, hard_cases(term, True, 16,
+                                                                            args.seed + 2)))
+            result['kept'][term] = summary(pool.map(_outcome, hard_cases(term, False, 16,
+                                                                         args.seed + 2)))
+        for name, changes in (('with_noise', {}),
+                              ('noise_free', {'position_sigma': 0.0, 'velocity_sigma': 0.0})):
+            drawn = list(cases(40, args.seed + 3, duration=2.0, beyond=BEYOND, modes=(0, 1),
+                               **changes))
+            result['beyond_bounds'][name] = summary(pool.map(_outcome, drawn))
     result['seconds'] = time.time() - started
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + '\n')
-    full = result['full']
+    return report(result)
+
+
+def hard_cases(term: str, blind: bool, count: int, seed: int) -> list[Case]:
+    """Return runs in which a term matters, with it taken out of the filter or not."""
+    drawn = cases(count, seed, obstacles=1, duration=2.5, rate=250.0, dropout=0.0, params=BARE,
+                  blind=(term,) if blind else (), **TEETH[term])
+    return [replace(case, command=('twist', 'steepest')[k % 2]) for k, case in enumerate(drawn)]
+
+
+def report(result: dict[str, Any]) -> int:
+    """Print what matters of a search; return 1 unless all of it is as it must be."""
+    full, wrong = result['full'], []
     print(f'{full["runs"]} runs: {full["failed"]} failed, least distance while vouched '
-          f'{full["least_while_vouched_m"] * 1e3:.1f} mm, {full["stopped"]} stopped')
+          f'{full["least_while_vouched_m"] * 1e3:.1f} mm, {full["stopped"]} stopped, '
+          f'{full["told_of_a_broken_bound"]} false alarms of a broken bound')
+    if full['failed'] or result['cross_entropy']['failed'] or full['told_of_a_broken_bound']:
+        wrong.append('full')
     for term, row in result['removed'].items():
-        print(f'without {term}: {row["failed"]} of {row["runs"]} failed, {row["touched"]} touched')
-    dull = [term for term, row in result['removed'].items() if not row['touched']]
-    return 1 if full['failed'] or result['cross_entropy']['failed'] or dull else 0
+        kept = result['kept'][term]
+        print(f'without {term}: {row["failed"]} of {row["runs"]} failed; with it {kept["failed"]}')
+        if not row['failed'] or kept['failed']:
+            wrong.append(term)
+    for name in ('with_noise', 'noise_free'):
+        row = result['beyond_bounds'][name]
+        print(f'bounds exceeded by {BEYOND - 1:.0%}, {name}: noticed in {row["noticed"]} of '
+              f'{row["runs"]}, {row["failed"]} failed')
+        if row['failed_unnoticed']:
+            wrong.append(name)
+    return 1 if wrong else 0
 
 
 def revision() -> str:

@@ -6,6 +6,7 @@
 | joint state absent, too old, not finite, wrong size          | halt     | STOPPED joint_state |
 | obstacles absent, too old, unreadable                        | brake    | STOPPED perception  |
 | command absent, too old, not finite, no or unknown frame     | brake    | STOPPED command     |
+| a declared bound is broken, where `bound_broken` says brake  | brake    | STOPPED bounds      |
 | deadline, QP or verification failed, slack needed            | retreat  | STOPPED reason      |
 | a row or a limit changed the command                         | filtered | FILTERED            |
 | nothing to change                                            | pass     | PASS                |
@@ -55,6 +56,7 @@ class Conditions(NamedTuple):
     joint_state: str | None = None
     perception: str | None = None
     command: str | None = None
+    bounds: str | None = None
     solve: tuple[str, str] | None = None
     changed: bool = False
     target: bool = True
@@ -82,6 +84,8 @@ def decide(c: Conditions) -> Verdict:
         return Verdict(Action.BRAKE, State.STOPPED, 'perception', c.perception, no_target)
     if c.command is not None:
         return Verdict(Action.BRAKE, State.STOPPED, 'command', c.command, no_target)
+    if c.bounds is not None:
+        return Verdict(Action.BRAKE, State.STOPPED, 'bounds', c.bounds, no_target)
     if c.solve is not None:
         return Verdict(Action.RETREAT, State.STOPPED, c.solve[0], c.solve[1], no_target)
     if c.changed:

@@ -68,9 +68,11 @@ class SafetyFilter:
         started = self._timer() if self._timer else 0.0
         faults = self._intake.take(joints, command, obstacles, now_mono, now_ros, self.params)
         operator_fault = self._operator(faults.first)
+        broken = self._intake.bounds.broken(now_ros)
+        bounds_fault = broken[0] if broken and self.params.bound_broken == 'brake' else None
 
         answer, solve_fault, changed = self._zero, None, False
-        if not (operator_fault or faults.first):
+        if not (operator_fault or faults.first or bounds_fault):
             answer, solve_fault, changed = self._solve(now_ros)
         elapsed = self._timer() - started if self._timer else 0.0
         if solve_fault is None and elapsed > self.params.deadline:
@@ -78,13 +80,13 @@ class SafetyFilter:
             solve_fault = 'deadline', f'{elapsed * 1e3:.2f} ms, limit {limit * 1e3:g} ms'
             answer = self._brake(True)
 
-        verdict = decide(Conditions(operator_fault, *faults, solve_fault, changed,
+        verdict = decide(Conditions(operator_fault, *faults, bounds_fault, solve_fault, changed,
                                     self._intake.target.clear, self._circulation.way))
         if verdict.action in (Action.HALT, Action.BRAKE):
             answer = self._brake(faults.joint_state is None)
             self._circulation.reset()
         self._buffers.last[:] = answer
-        return self._report(verdict, answer, elapsed)
+        return self._report(verdict, answer, elapsed, broken)
 
     def _solve(self, now_ros: float) -> Outcome:
         """Return the filtered joint velocity, a fault that stops, and whether it is changed."""
@@ -254,7 +256,8 @@ class SafetyFilter:
 
     # --- report ---------------------------------------------------------------------------------
 
-    def _report(self, verdict: Verdict, answer: Array, elapsed: float) -> Decision:
+    def _report(self, verdict: Verdict, answer: Array, elapsed: float,
+                broken: tuple[str, ...]) -> Decision:
         b = self._buffers
         solved = verdict.action in (Action.PASS, Action.FILTERED, Action.RETREAT)
         count = int(b.counts[COUNT]) if solved else 0
@@ -269,4 +272,4 @@ class SafetyFilter:
             b.twist.copy(), b.nominal.copy() if solved else self._zero, first, second, count,
             elapsed * 1e6,
             Evidence.of(self.robot, b, verdict.state is not State.PASS) if solved else None,
-            TOOL_ONLY if self.robot.tool_only else WHOLE_ARM)
+            TOOL_ONLY if self.robot.tool_only else WHOLE_ARM, broken)

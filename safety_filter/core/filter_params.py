@@ -69,6 +69,10 @@ class FilterParams:
     sampled_data: float = param(
         1.0, '-', 0.0, 3.0, 'share of the curvature bound c Ts / 2 that is added to each row')
 
+    bound_broken: str = param(
+        'flag', '-', None, None, 'what to do when a declared bound is seen to be broken: say so '
+        'in the state, or brake as well', choices=('flag', 'brake'), runtime=True)
+
     # roles
     target_max_distance: float = param(
         0.4, 'm', 0.02, 2.0, 'a target further from the tool is an obstacle to the fingers too',

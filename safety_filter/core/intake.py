@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pinocchio as pin
 
+from safety_filter.core.bounds import Bounds
 from safety_filter.core.ellipsoids import load_tracks
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.held import held_spheres
@@ -57,6 +58,7 @@ class Intake:
         self.opening, self.count = robot.max_opening, 0
         self._faults: dict[str, str | None] = {}
         self._history: deque[JointSample] = deque(maxlen=HISTORY)
+        self.bounds = Bounds(buffers)
         self._clock: tuple[float, float] | None = None
         self._since = -np.inf
 
@@ -65,6 +67,7 @@ class Intake:
         for source in (self.joints, self.command, self.obstacles):
             source.forget()
         self._history.clear()
+        self.bounds.forget()
         self._clock, self._since = None, -np.inf
 
     def take(self, joints: JointSample | None, command: Command | None,
@@ -100,6 +103,7 @@ class Intake:
         fault = fault or self._faults['joints']
         if fault is not None or sample is None:
             return fault
+        self.bounds.moved(now_ros, sample, p)
         if self.robot.tool_only:
             self._place_tool(sample, source.age)
             return None
@@ -134,13 +138,14 @@ class Intake:
         if sample is not None and source.fresh:
             self._faults['obstacles'] = obstacles_fault(sample, p.max_obstacles, p.base_frames)
             if self._faults['obstacles'] is None:
-                self._load(sample, p)
+                self._load(sample, now_ros, p)
         return fault or self._faults['obstacles']
 
-    def _load(self, sample: ObstacleSample, p: FilterParams) -> None:
+    def _load(self, sample: ObstacleSample, now_ros: float, p: FilterParams) -> None:
         """Take new tracks: ellipsoids, the target, and what is held."""
         load_tracks(sample.tracks, self._buffers.obstacles)
         self.count = len(sample.tracks)
+        self.bounds.sighted(now_ros, sample.stamp, self.count, p)
         self.target.update(sample.tracks)
         holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
         if holding or self._buffers.sphere_count > len(self.robot.spheres):

@@ -83,6 +83,7 @@ class Decision:
     solve_us: float
     evidence: Evidence | None = field(default=None, repr=False)
     covers: str = WHOLE_ARM
+    broken_bounds: tuple[str, ...] = ()
 
     @cached_property
     def nearest(self) -> NearestPair | None:

@@ -17,7 +17,7 @@ from safety_filter.core.qp import DaqpSolver, Problem, Solution
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
 
-ALL = Conditions('op', 'joints', 'tracks', 'command', ('solver', 'why'), True, False)
+ALL = Conditions('op', 'joints', 'tracks', 'command', 'bound', ('solver', 'why'), True, False)
 
 
 @pytest.mark.parametrize('conditions, action, state, reason', [
@@ -26,6 +26,8 @@ ALL = Conditions('op', 'joints', 'tracks', 'command', ('solver', 'why'), True, F
     (ALL._replace(operator=None, joint_state=None), Action.BRAKE, State.STOPPED, 'perception'),
     (ALL._replace(operator=None, joint_state=None, perception=None), Action.BRAKE, State.STOPPED,
      'command'),
+    (Conditions(bounds='bound', solve=('level1_slack', 'x')), Action.BRAKE, State.STOPPED,
+     'bounds'),
     (Conditions(solve=('level1_slack', 'x')), Action.RETREAT, State.STOPPED, 'level1_slack'),
     (Conditions(changed=True), Action.FILTERED, State.FILTERED, 'filtered'),
     (Conditions(), Action.PASS, State.PASS, 'pass')])

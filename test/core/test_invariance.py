@@ -5,24 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 
-from safety_filter.bench.invariance import Case, Outcome, cases, distance_by_bisection, run
+from safety_filter.bench.invariance import Outcome, cases, distance_by_bisection, run
+from safety_filter.bench.prove import TEETH, hard_cases
 from safety_filter.core.robot import RobotModel
 
 RUNS = 60
-BARE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'tracking_error': 0.0}
-HARD: dict[str, dict[str, Any]] = {
-    'velocity': {'modes': (0,), 'top_speed': 0.25},
-    'latency': {'modes': (0,), 'top_speed': 0.25, 'latency': 0.07, 'jitter': 0.0,
-                'position_sigma': 0.0, 'velocity_sigma': 0.0},
-    'margins': {'modes': (0,), 'top_speed': 0.1, 'position_sigma': 0.01, 'velocity_sigma': 0.0,
-                'acceleration': 1.5}}
-"""For each term a kind of run in which it matters, all of them inside the declared bounds."""
 
 
 @pytest.fixture(scope='module')
@@ -45,22 +35,23 @@ def test_limits_hold_in_every_run(outcomes: list[Outcome]) -> None:
     assert max(o.limit_excess for o in outcomes) <= 1e-9
 
 
-def hard_cases(term: str, blind: bool) -> list[Case]:
-    changes = {**HARD[term], 'params': BARE, 'blind': (term,) if blind else ()}
-    found = cases(8, seed=2, obstacles=1, duration=2.0, rate=250.0, dropout=0.0, **changes)
-    return [replace(case, command=('twist', 'steepest')[k % 2]) for k, case in enumerate(found)]
-
-
-@pytest.mark.parametrize('term', ['velocity', 'latency'])
+@pytest.mark.parametrize('term', sorted(TEETH))
 def test_taking_a_term_out_makes_it_fail_and_with_it_the_run_holds(panda: RobotModel,
                                                                   term: str) -> None:
-    assert any(run(panda, case).failed for case in hard_cases(term, True))
-    assert [c for c in hard_cases(term, False) if run(panda, c).failed] == []
+    assert any(run(panda, case).failed for case in hard_cases(term, True, 8, 2))
+    assert [c for c in hard_cases(term, False, 8, 2) if run(panda, c).failed] == []
 
 
-def test_without_margins_noise_leads_to_contact_and_with_them_never(panda: RobotModel) -> None:
-    assert any(run(panda, case).least < 0.0 for case in hard_cases('margins', True))
-    assert min(run(panda, case).least for case in hard_cases('margins', False)) > 0.0
+def test_no_bound_is_told_to_be_broken_while_all_hold(outcomes: list[Outcome]) -> None:
+    assert [o.case for o in outcomes if o.told_at is not None] == []
+
+
+def test_twenty_per_cent_beyond_the_bounds_is_noticed(panda: RobotModel) -> None:
+    clear = cases(12, 3, duration=1.2, beyond=1.2, modes=(0, 1), position_sigma=0.0,
+                  velocity_sigma=0.0)
+    assert all(run(panda, case).noticed for case in clear)
+    noisy = [run(panda, case) for case in cases(12, 4, duration=1.2, beyond=1.2, modes=(0, 1))]
+    assert not any(o.failed and not o.noticed for o in noisy)
 
 
 def test_the_oracle_is_the_closest_point(panda: RobotModel) -> None:

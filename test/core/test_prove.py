@@ -19,6 +19,9 @@ def test_a_thousand_runs_find_no_unnoticed_collision() -> None:
     result = json.loads(out.read_text())
     assert result['full']['runs'] >= 1000 and result['full']['failed'] == 0
     assert result['full']['limit_excess'] <= 1e-9
+    assert result['full']['told_of_a_broken_bound'] == 0
+    assert all(row['failed'] > 0 for row in result['removed'].values())
+    assert all(row['failed'] == 0 for row in result['kept'].values())
 
 
 def test_summary_keeps_the_cases_that_failed(panda: RobotModel) -> None:
