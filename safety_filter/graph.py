@@ -32,6 +32,7 @@ class NodeSpec:
     respawn: bool = False  # never for what commands the arm: a restart must be noticed
     nice: int = 0  # what may be late yields the processor to what must not be
     namespace: str = ""
+    secure: bool = False  # in its SROS2 enclave
     files: tuple[str, ...] = ()  # further parameter files, over `config` and under `parameters`
 
     @property
@@ -145,6 +146,7 @@ _MODEL = ("vla_node", "perception_node", "filter_node", "monitor_node")
 COMMON = (
     Argument("namespace", "", "namespace of all nodes"),
     Argument("use_sim_time", "false", "follow /clock", _ALL, "use_sim_time"),
+    Argument("secure", "false", "true: each node in its SROS2 enclave, see docs/security.md"),
     Argument("params_file", "", "parameter file (YAML) over the shipped ones, for all nodes"),
 )
 SIMULATOR = (
@@ -213,6 +215,7 @@ def configured(
         spec = replace(
             spec,
             namespace=values.get("namespace", ""),
+            secure=values.get("secure", "false").lower() == "true",
             files=(*spec.files, *([given] if given else [])),
         )
         result.append(spec)
@@ -237,6 +240,11 @@ def share(relative: str) -> Path:
     raise FileNotFoundError(f"{relative}: expected in one of {looked}")
 
 
+def ros_arguments(spec: NodeSpec) -> list[str]:
+    """Further arguments after --ros-args."""
+    return ["--enclave", f"/{PACKAGE}/{spec.name}"] if spec.secure else []
+
+
 def parameter_files(spec: NodeSpec) -> list[str]:
     """The parameter files of a node, later ones win."""
     own = [] if spec.config is None else [str(share(f"config/{spec.config}"))]
@@ -246,6 +254,7 @@ def parameter_files(spec: NodeSpec) -> list[str]:
 def command(spec: NodeSpec) -> list[str]:
     """Command line that starts a node with this interpreter, without `ros2 launch`."""
     words = [sys.executable, "-m", spec.module, "--ros-args"]
+    words += ros_arguments(spec)
     for source, target in spec.remappings:
         words += ["-r", f"{source}:={target}"]
     if spec.namespace:

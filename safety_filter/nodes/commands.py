@@ -1,9 +1,10 @@
-"""`safety-filter parameters`: the declared parameters of each node as markdown."""
+"""`safety-filter parameters`, `interfaces` and `policy`: pages written from the tables."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,15 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("node", nargs="*", choices=[*NODES, []], help="default: all nodes")
     parser.set_defaults(run=run)
+    parser = subparsers.add_parser("interfaces", help="print docs/topics.md")
+    parser.set_defaults(run=_print_interfaces)
+    parser = subparsers.add_parser("policy", help="print the SROS2 policy of a graph")
+    parser.add_argument("--arm", default="", help="of arm.launch.py with this robot; else demo")
+    parser.add_argument("--namespace", default="", help="namespace of the nodes")
+    parser.add_argument(
+        "given", nargs="*", metavar="NAME:=VALUE", help="launch arguments (with --arm)"
+    )
+    parser.set_defaults(run=_print_policy)
 
 
 def node_tables() -> dict[str, list[ParamTable[Any]]]:
@@ -54,4 +64,29 @@ def markdown(chosen: Sequence[str]) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Print the page."""
     print(markdown(arguments.node or NODES), end="")
+    return 0
+
+
+def _print_interfaces(_: argparse.Namespace) -> int:
+    from safety_filter import interfaces
+
+    print(interfaces.page(), end="")
+    return 0
+
+
+def _print_policy(arguments: argparse.Namespace) -> int:
+    from safety_filter import graph, security
+    from safety_filter.arms import wiring
+
+    values = {"namespace": arguments.namespace}
+    try:
+        if arguments.arm:
+            given = dict(word.split(":=", 1) for word in arguments.given)
+            specs = wiring.build({"robot": arguments.arm, **values, **given})
+        else:
+            specs = graph.build("demo", values)
+    except ValueError as error:
+        print(f"policy: {error}", file=sys.stderr)
+        return 1
+    print(security.policy(specs), end="")
     return 0

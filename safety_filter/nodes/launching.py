@@ -81,6 +81,7 @@ def _node(spec: graph.NodeSpec) -> Node:
         namespace=spec.namespace,
         remappings=list(spec.remappings),
         parameters=[*graph.parameter_files(spec), spec.parameters],
+        ros_arguments=graph.ros_arguments(spec),
         respawn=spec.respawn,
         respawn_delay=1.0,
         on_exit=None if spec.respawn else [_told(spec)],

@@ -91,13 +91,14 @@ def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> N
 def test_launch_arguments_set_parameters_topics_namespace_and_files(launching: Any) -> None:
     _, nodes = _launched(
         "filter", command="trajectory", trajectory="/plan", joint_states="/js",
-        namespace="cell", params_file="mine.yaml", use_sim_time="true",
+        namespace="cell", params_file="mine.yaml", use_sim_time="true", secure="true",
     )  # fmt: skip
     node = nodes["filter_node"]
     assert dict(node.remappings)["~/trajectory_in"] == "/plan"
     assert dict(node.remappings)["joint_states"] == "/js"
     assert node.parameters[-1]["command"] == "trajectory" and node.namespace == "cell"
     assert node.parameters[-2] == "mine.yaml"
+    assert node.ros_arguments == ["--enclave", "/safety_filter/filter_node"]
     assert nodes["monitor_node"].parameters[-1]["use_sim_time"] is True
 
 

@@ -1,0 +1,97 @@
+"""The table of topics and services is what the nodes really open."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from safety_filter import graph, interfaces, security
+from safety_filter.demo.processes import ros_environment
+from safety_filter.interfaces import CLIENT, COMMAND, LATCHED, NEWEST, PUB, QUEUE, SERVICE, SUB
+
+pytestmark = pytest.mark.ros
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "topics.md"
+CLASSES = {
+    "sim_node": "SimNode", "vla_node": "VlaNode", "perception_node": "PerceptionNode",
+    "filter_node": "FilterNode", "monitor_node": "MonitorNode",
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything else": {
+        "monitored": True, "output": "trajectory", "command": "trajectory", "description": True,
+    },
+    "joint command": {"monitored": True, "output": "joint_position", "command": "joint_velocity"},
+}  # fmt: skip
+# What every node of ROS 2 has
+COMMON = {"/rosout", "/parameter_events", "/clock"}
+
+
+@pytest.fixture
+def context(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    for key, value in ros_environment().items():
+        monkeypatch.setenv(key, value)
+    given: dict[str, Any] = SETTINGS[request.param]
+    words = [w for k, v in given.items() for w in ("-p", f"{k}:={str(v).lower()}")]
+    rclpy.init(args=["--ros-args", *words], signal_handler_options=SignalHandlerOptions.NO)
+    yield given
+    rclpy.try_shutdown()
+
+
+def _profile(node: Any, topic: str, publisher: bool) -> str:
+    infos = (
+        node.get_publishers_info_by_topic(topic)
+        if publisher
+        else node.get_subscriptions_info_by_topic(topic)
+    )
+    qos = next(i.qos_profile for i in infos if i.node_name == node.get_name())
+    if qos.reliability == ReliabilityPolicy.BEST_EFFORT:
+        return NEWEST
+    return LATCHED if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else COMMAND
+
+
+@pytest.mark.parametrize("context", SETTINGS, indirect=True)
+def test_nodes_open_what_the_table_says(context: dict[str, Any]) -> None:
+    for name, class_name in CLASSES.items():
+        node = getattr(importlib.import_module(f"safety_filter.nodes.{name}"), class_name)()
+        spec = graph.NodeSpec(name, parameters=context)
+        opened = {
+            PUB: node.get_publisher_names_and_types_by_node(name, "/"),
+            SUB: node.get_subscriber_names_and_types_by_node(name, "/"),
+            SERVICE: node.get_service_names_and_types_by_node(name, "/"),
+            CLIENT: node.get_client_names_and_types_by_node(name, "/"),
+        }
+        for direction, found in opened.items():
+            ours = {
+                topic: types[0]
+                for topic, types in found
+                if topic not in COMMON
+                and not types[0].startswith(("rcl_interfaces/", "lifecycle_msgs/"))
+                and not topic.endswith("/get_type_description")
+            }
+            ports = [
+                p
+                for p in interfaces.NODES[name]
+                if p.direction == direction
+                and security.exists(spec, p)
+                and p.name != "camera_pose"  # opened by configure, with `extrinsics: topic`
+            ]
+            assert ours == {security.resolve(spec, p.name): p.type for p in ports}, name
+            for p in ports:
+                if direction in (PUB, SUB):
+                    told = COMMAND if p.qos == QUEUE else p.qos
+                    topic = security.resolve(spec, p.name)
+                    assert _profile(node, topic, direction == PUB) == told, (name, p.name)
+        node.destroy_node()
+
+
+def test_page_is_current() -> None:
+    assert PAGE.read_text() == interfaces.page(), "run: safety-filter interfaces > docs/topics.md"

@@ -1,0 +1,177 @@
+"""The SROS2 policy, and files from strangers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safety_filter import graph, security
+from safety_filter.arms import wiring
+from safety_filter.arms.profile import ArmError
+from safety_filter.arms.profile import load as load_arm
+from safety_filter.bags.reader import Bag, BagError
+from safety_filter.cli import main
+from safety_filter.core.robot import RobotError, read_config
+from safety_filter.flight.recorder import load as load_flight
+from safety_filter.vla.policy import Policy, PolicyError
+from safety_filter.vla.profile import ProfileError
+
+ROOT = Path(__file__).resolve().parents[2]
+ARM = "/forward_velocity_controller/commands"
+
+
+def _allowed(text: str, how: str) -> dict[str, set[str]]:
+    """Name -> the enclaves that may `how` it: publish, subscribe, reply, request."""
+    result: dict[str, set[str]] = {}
+    for enclave in ET.fromstring(text).iter("enclave"):
+        for group in enclave.iter():
+            if group.get(how) == "ALLOW":
+                for name in group:
+                    result.setdefault(str(name.text), set()).add(
+                        enclave.get("path", "").removeprefix("/safety_filter/")
+                    )
+    return result
+
+
+@pytest.fixture(scope="module")
+def policy() -> str:
+    return security.policy(wiring.build({"robot": "panda"}))
+
+
+def test_only_filter_and_monitor_may_publish_to_the_controller(policy: str) -> None:
+    assert _allowed(policy, "publish")[ARM] == {"filter_node", "monitor_node"}
+    assert _allowed(policy, "subscribe")[ARM] == {"driver", "viewer"}
+    demo = security.policy(graph.build("demo", {}))
+    assert _allowed(demo, "publish")["/arm/joint_velocity"] == {"filter_node", "monitor_node"}
+
+
+def test_only_the_operator_may_reset_and_change_what_a_node_is(policy: str) -> None:
+    requests = _allowed(policy, "request")
+    guarded = ("/reset", "/change_state", "/set_parameters", "/set_parameters_atomically")
+    for name, callers in requests.items():
+        if name.endswith(guarded):
+            assert callers == {"operator"}, name
+    assert requests["/filter_node/stop"] == {"operator", "monitor_node"}
+    # The monitor's own name for it leads to the filter's
+    assert not [n for n in requests if n.startswith("/monitor_node/filter_stop")]
+
+
+def test_each_output_has_one_publisher_and_nothing_is_a_wildcard(policy: str) -> None:
+    for name, publishers in _allowed(policy, "publish").items():
+        assert "*" not in name
+        if name not in (ARM, "/rosout", "/parameter_events"):
+            assert len(publishers) == 1, (name, publishers)
+
+
+@pytest.mark.parametrize("robot", ["panda", "iiwa"])
+@pytest.mark.parametrize("output", ["", "trajectory"])
+def test_the_policy_follows_the_arm_the_output_and_the_namespace(robot: str, output: str) -> None:
+    specs = wiring.build({"robot": robot, "output": output, "namespace": "cell", "vla": "false"})
+    text = security.policy(specs)
+    (topic,) = security.arm_topics(specs)
+    assert topic in load_arm(robot).outputs.values()
+    assert _allowed(text, "publish")[topic] == {"filter_node", "monitor_node"}
+    assert "/cell/filter_node/reset" in _allowed(text, "request")
+    # A policy of one's own publishes what vla_node would have
+    assert _allowed(text, "publish")["/cell/vla_node/twist"] == {"driver"}
+
+
+def test_shipped_policies_are_current(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, arguments in (("demo", []), ("arm", ["--arm", "panda"])):
+        assert main(["policy", *arguments]) == 0
+        shipped = (ROOT / f"config/security/{name}.policy.xml").read_text()
+        assert capsys.readouterr().out == shipped, name
+
+
+def test_no_keys_are_tracked() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    suffixes = (".pem", ".p7s", ".key", ".crt", ".csr")
+    assert not [f for f in listed.stdout.split() if f.endswith(suffixes)]
+
+
+# -- files from strangers: each names a command that would leave a file behind ------------------
+
+
+EVIL = "!!python/object/apply:os.system ['touch owned']\n"
+
+
+def test_yaml_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.yaml"
+    path.write_text(f"name: {EVIL}")
+    with pytest.raises(RobotError, match="constructor"):
+        read_config(path)
+    with pytest.raises(ArmError, match="constructor"):
+        load_arm(str(path))
+    profile = Path(tmp_path / "profile.yaml")
+    profile.write_text(f"id: {EVIL}")
+    with pytest.raises((PolicyError, ProfileError)):
+        Policy.load(ROOT / "safety_filter/models/vla", profile)
+    assert main(["replay", str(tmp_path), "--config", str(path)]) != 0
+    assert "owned" not in os.listdir(tmp_path)
+
+
+class _Touch:
+    """Leaves a file behind when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch owned",)
+
+
+def test_weights_and_records_cannot_run_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pickle
+    import shutil
+
+    from safety_filter.perception.detector import Detector, DetectorError
+
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(_Touch())
+    folder = tmp_path / "vla"
+    shutil.copytree(ROOT / "safety_filter/models/vla", folder)
+    (folder / "model.safetensors").write_bytes(pickled)
+    with pytest.raises(PolicyError):
+        Policy.load(folder, None)
+    weights = tmp_path / "yolo.onnx"
+    weights.write_bytes(pickled)
+    with pytest.raises(DetectorError):
+        Detector.load(weights)
+    torch_weights = tmp_path / "yolo.pt"
+    torch_weights.write_bytes(pickled)
+    with pytest.raises(DetectorError):
+        Detector.load(torch_weights)
+    record = tmp_path / "r.flight.npz"
+    np.savez(record, header=np.array([_Touch()], object), allow_pickle=True)
+    with pytest.raises(Exception, match=r"(?i)allow_pickle|object|record|format"):
+        load_flight(record)
+    assert "owned" not in os.listdir(tmp_path)
+
+
+def test_bags_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    (folder / "metadata.yaml").write_text(f"rosbag2_bagfile_information: {EVIL}")
+    (folder / "bag_0.mcap").write_bytes(b"\\x89MCAP0\\r\\n" + b"\\x80\\x04cos\\nsystem\\n")
+    with pytest.raises(BagError):
+        Bag.open(folder)
+    assert "owned" not in os.listdir(tmp_path)
+
+
+def test_nothing_in_the_package_unpickles_or_evaluates() -> None:
+    """yaml.load, pickle, torch.load without weights_only, eval: none of them is here."""
+    bad = ("pickle.load", "yaml.load(", "yaml.unsafe", "marshal.load", "shelve", "joblib.load",
+           "allow_pickle=True", "dill.")  # fmt: skip
+    for path in (ROOT / "safety_filter").rglob("*.py"):
+        text = path.read_text()
+        assert not [b for b in bad if b in text], path
+        for line in text.splitlines():
+            if "torch.load(" in line:
+                assert "weights_only=True" in line, path
+            assert " eval(" not in line and "=eval(" not in line and "exec(" not in line, path
