@@ -112,6 +112,10 @@ def _register_replay(subparsers: Any) -> None:
         help="meaning of joint commands in a bag that does not say it")  # fmt: skip
     add("--reconstruct", action="store_true",
         help="make ticks up from the inputs even where they were recorded")  # fmt: skip
+    add("--perception", nargs="?", const="", metavar="PARAMS.yaml",
+        help="run perception over the recorded pictures again, with these parameters")  # fmt: skip
+    add("--policy", nargs="?", const="", metavar="WEIGHTS",
+        help="run the policy over the recorded pictures again, with these weights")  # fmt: skip
     parser.set_defaults(run=_replay)
 
 
@@ -159,13 +163,15 @@ def _replayed(arguments: argparse.Namespace) -> int:
         for line in report.reproduction(reproduced):
             print(line)
     judged = first
-    if new is not None:
-        judged = runs["config"] = replay.run(found, new)
+    changed = _upstream(arguments, found, settings)
+    if new is not None or changed is not found:
+        name = "config" if changed is found else "rerun"
+        judged = runs[name] = replay.run(changed, new if new is not None else old)
     for line in report.table_of_figures(
         {name: kpi.figures(r.table, expected) for name, r in runs.items()}
     ):
         print(line)
-    if new is not None:
+    if judged is not first:
         for line in report.difference(first.table, judged.table):
             print(line)
     for name, run in runs.items():
@@ -182,6 +188,28 @@ def _replayed(arguments: argparse.Namespace) -> int:
     if missed:
         return NOT_MET
     return NOT_REPRODUCED if reproduced is not None and reproduced.different.any() else 0
+
+
+def _upstream(arguments: argparse.Namespace, found: Any, settings: Any) -> Any:
+    """The recording with perception's and the policy's results of today, as asked for."""
+    from safety_filter.bags import upstream
+
+    changed = found
+    if arguments.perception is not None:
+        changes: dict[str, Any] = {}
+        if arguments.perception:
+            from safety_filter.bags.replay import flat_parameters
+
+            changes = flat_parameters(Path(arguments.perception), "perception_node")
+        results = upstream.perceive(arguments.bag, found, settings, changes)
+        print(f"perception: {len(results)} pictures")
+        changed = upstream.with_obstacles(changed, results)
+    if arguments.policy is not None:
+        weights = Path(arguments.policy) if arguments.policy else None
+        chunks = upstream.act(arguments.bag, found, settings, weights)
+        print(f"policy: {len(chunks)} chunks")
+        changed = upstream.with_commands(changed, chunks)
+    return changed
 
 
 def _changes(path: Path | None, found: Any) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ def _rows(message: Any, encodings: tuple[str, ...]) -> NDArray[np.uint8]:
 def rgb(message: Any) -> NDArray[np.uint8]:
     """(H, W, 3) in RGB order. Raises UnreadableError."""
     pixels = _rows(message, COLOUR).reshape(message.height, message.width, 3)
-    return np.ascontiguousarray(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1])
+    return np.array(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1], order="C")
 
 
 def depth(message: Any) -> NDArray[np.float32]:

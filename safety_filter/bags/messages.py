@@ -23,6 +23,9 @@ TWIST = "geometry_msgs/msg/TwistStamped"
 ARRAY = "std_msgs/msg/Float64MultiArray"
 STRING = "std_msgs/msg/String"
 IMAGE = "sensor_msgs/msg/Image"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POSE = "geometry_msgs/msg/PoseStamped"
+STATUS = "diagnostic_msgs/msg/DiagnosticStatus"
 
 
 class UnreadableError(ValueError):

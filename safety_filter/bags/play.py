@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from safety_filter.bags import recording
-from safety_filter.bags.reader import Bag, BagError, Raw
+from safety_filter.bags.reader import Bag, BagError, ordered
 from safety_filter.bags.record import message_class
 from safety_filter.nodes import conversion
 
@@ -31,21 +31,6 @@ CLOCK_RATE = 250.0  # Hz
 CONNECT = 1.0  # s for subscribers to find the publishers
 INPUTS = ("joint_states", "obstacles", "twist", "joint_command")
 LATCHED = ("std_msgs/msg/String",)
-
-
-def ordered(bag: Bag, topics: Collection[str], window: int = 2 * 10**9) -> Iterator[Raw]:
-    """The messages in order of receipt; `window` ns of disorder in the file are put right."""
-    import heapq
-
-    waiting: list[tuple[int, int, str, bytes]] = []
-    for count, (name, received, data) in enumerate(bag.messages(topics)):
-        heapq.heappush(waiting, (received, count, name, data))
-        while waiting[0][0] < received - window:
-            first = heapq.heappop(waiting)
-            yield first[2], first[0], first[3]
-    while waiting:
-        first = heapq.heappop(waiting)
-        yield first[2], first[0], first[3]
 
 
 class Player:

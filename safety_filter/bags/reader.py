@@ -6,6 +6,7 @@ chunk with `mcap`, which needs no index; SQLite and compressed bags with `rosbag
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -171,6 +172,19 @@ class Bag:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def ordered(bag: Bag, topics: Collection[str], window: int = 2 * 10**9) -> Iterator[Raw]:
+    """The messages in order of receipt; `window` ns of disorder in the file are put right."""
+    waiting: list[tuple[int, int, str, bytes]] = []
+    for count, (name, received, data) in enumerate(bag.messages(topics)):
+        heapq.heappush(waiting, (received, count, name, data))
+        while waiting[0][0] < received - window:
+            first = heapq.heappop(waiting)
+            yield first[2], first[0], first[3]
+    while waiting:
+        first = heapq.heappop(waiting)
+        yield first[2], first[0], first[3]
 
 
 def _words(error: Exception) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,18 @@ TYPES = {
     "joint_command": ms.ARRAY,
     "ticks": ms.CLOUD,
     "config": ms.STRING,
+    # of perception and policy
+    "image": ms.IMAGE,
+    "depth": ms.IMAGE,
+    "camera_info": ms.CAMERA_INFO,
+    "camera_pose": ms.POSE,
+    "attention": ms.IMAGE,
+    "wrist_image": ms.IMAGE,
+    "instruction": ms.STRING,
 }
+ROLES = ("joint_states", "twist", "joint_command")  # of which ticks can be made up
+UPSTREAM = ("image", "depth", "camera_info", "camera_pose", "attention", "wrist_image",
+            "instruction")  # fmt: skip
 # How a topic is found where neither the bag nor the caller says it: by the end of its name
 _ENDINGS = {
     "joint_states": ("joint_states",),
@@ -41,6 +52,13 @@ _ENDINGS = {
     "joint_command": ("/joint_command_in", "/commands"),
     "ticks": ("filter_node/ticks", "/ticks"),
     "config": ("filter_node/config",),
+    "image": ("scene/image", "color/image_raw", "/image_raw", "/image"),
+    "depth": ("scene/depth", "aligned_depth_to_color/image_raw", "depth/image_raw", "/depth"),
+    "camera_info": ("scene/camera_info", "color/camera_info", "/camera_info"),
+    "camera_pose": ("scene/camera_pose", "/camera_pose"),
+    "attention": ("/attention",),
+    "wrist_image": ("wrist/image", "/wrist_image"),
+    "instruction": ("/instruction",),
 }
 
 
@@ -59,7 +77,8 @@ class Recording:
     """Everything the filter was given, in order.
 
     table: ticks with their recorded decisions (those of reconstructed ticks are empty);
-    clouds: obstacle messages by time of receipt; params: by configuration version.
+    clouds: time of receipt in s and obstacles, a message or a sample; params: by configuration
+    version.
     """
 
     robot: RobotModel
@@ -95,7 +114,8 @@ def load(
     settings = settings or Settings()
     bag = Bag.open(path)
     topics = find_topics(bag, settings)
-    raw: dict[str, list[tuple[int, bytes]]] = {name: [] for name in topics.values()}
+    needed = {name for role, name in topics.items() if role not in UPSTREAM}
+    raw: dict[str, list[tuple[int, bytes]]] = {name: [] for name in needed}
     for name, time, data in bag.messages(set(raw)):
         raw[name].append((time, data))
     for rows in raw.values():
@@ -115,7 +135,7 @@ def load(
 
         node = {**last.get("node", {})}
         kind = str(node.get("command", settings.joint_command))
-        inputs = {role: raw.get(topics.get(role, ""), []) for role in TYPES}
+        inputs = {role: raw.get(topics.get(role, ""), []) for role in ROLES}
         if not configs:
             notes.append(f"no configuration in the bag: robot {settings.robot}, defaults")
         rate = rate or next(iter(params.values())).rate
@@ -149,6 +169,8 @@ def find_topics(bag: Bag, settings: Settings) -> dict[str, str]:
         if role in found:
             continue
         named = [t for t in bag.topics.values() if t.count and t.name.endswith(endings)]
+        # The earlier an ending stands in the list, the better it fits
+        named.sort(key=lambda t: next(i for i, e in enumerate(endings) if t.name.endswith(e)))
         right = [t for t in named if t.type == TYPES[role]]
         for topic in named:
             if topic.type != TYPES[role] and topic.name.endswith(endings[0]):
@@ -156,7 +178,6 @@ def find_topics(bag: Bag, settings: Settings) -> dict[str, str]:
                     f"{topic.name}: expected {TYPES[role]}, got {topic.type}; not used"
                 )
         if len(right) > 1 and role in ("joint_states", "obstacles"):
-            right.sort(key=lambda t: -t.count)
             bag.notes.append(
                 f"{role}: {len(right)} topics fit, {right[0].name} is used; choose with --topic"
             )
@@ -171,7 +192,7 @@ def _more_topics(
 ) -> None:  # fmt: skip
     """Follow what the configuration says about the inputs' topics."""
     for role, name in dict(config.get("topics") or {}).items():
-        known = role in TYPES and role not in settings.topics
+        known = role in TYPES and role not in (*settings.topics, *UPSTREAM)
         if not known or topics.get(role) == name or name not in bag.topics:
             continue
         if bag.topics[name].type == TYPES[role]:
@@ -275,10 +296,8 @@ class Obstacles:
 
     def __init__(self, recording: Recording) -> None:
         self._by_stamp: dict[float, list[tuple[float, Any]]] = {}
-        for received, message in recording.clouds:
-            self._by_stamp.setdefault(ms.seconds(message.header.stamp), []).append(
-                (received, message)
-            )
+        for received, cloud in recording.clouds:
+            self._by_stamp.setdefault(stamp_of(cloud), []).append((received, cloud))
         first = recording.table[0]
         # Between the clock of the receipts and that of the recorder
         self._offset = _wall(recording) - float(first["now_mono"])
@@ -298,15 +317,26 @@ class Obstacles:
             self.missing += 1
             return now, False
         near = min(candidates, key=lambda c: abs(c[0] - receipt - self._offset))
-        self._current = ms.obstacles(near[1], receipt)
+        cloud = near[1]
+        if isinstance(cloud, ObstacleSample):
+            self._current = replace(cloud, receipt=receipt)
+        else:
+            self._current = ms.obstacles(cloud, receipt)
         return self._current, True
+
+
+def stamp_of(cloud: Any) -> float:
+    """Stamp of obstacles, s."""
+    if isinstance(cloud, ObstacleSample):
+        return cloud.stamp
+    return ms.seconds(cloud.header.stamp)
 
 
 def _wall(recording: Recording) -> float:
     """Time of the recorder's clock at the first tick, roughly: its obstacles' receipts."""
     row = recording.table[0]
-    for received, message in recording.clouds:
-        if ms.seconds(message.header.stamp) == row["obstacles_stamp"]:
+    for received, cloud in recording.clouds:
+        if stamp_of(cloud) == row["obstacles_stamp"]:
             return received - float(row["obstacles_receipt"]) + float(row["now_mono"])
     return float(row["now_ros"])
 

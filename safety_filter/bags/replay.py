@@ -51,13 +51,11 @@ def overlay(params: FilterParams, changes: Mapping[str, Any]) -> FilterParams:
         raise BagError(f"configuration: {error}") from error
 
 
-def read_config(path: Path, node_names: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Changes to the filter's parameters from a ROS parameter file or a flat mapping.
-
-    node_names: parameters of the node, which do not change decisions and are returned as ignored.
+def flat_parameters(path: Path, node: str) -> dict[str, Any]:
+    """Parameters of `node` in a ROS parameter file, or those of a flat mapping.
 
     Raises:
-        BagError: not YAML, another form, or an unknown name.
+        BagError: not YAML, or another form.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -67,17 +65,27 @@ def read_config(path: Path, node_names: Mapping[str, Any]) -> tuple[dict[str, An
         raise BagError(f"{path}: expected parameters, got {type(content).__name__}")
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, dict):
-            if key not in ("/**", "filter_node", "/filter_node", "/**/filter_node"):
-                continue  # another node's
+        if not isinstance(value, dict):
+            flat[str(key)] = value
+        elif key in ("/**", node, f"/{node}", f"/**/{node}"):
             inner = value.get("ros__parameters")
             if not isinstance(inner, dict):
                 raise BagError(f"{path}: {key}: expected ros__parameters, got {sorted(value)}")
             flat.update(inner)
-        else:
-            flat[str(key)] = value
+    return {name: value for name, value in flat.items() if name != "use_sim_time"}
+
+
+def read_config(path: Path, node_names: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Changes to the filter's parameters from a parameter file.
+
+    node_names: parameters of the node, which do not change decisions and are returned as ignored.
+
+    Raises:
+        BagError: not such a file, or an unknown name.
+    """
+    flat = flat_parameters(path, "filter_node")
     known = TABLE.defaults()
-    ignored = [n for n in flat if n not in known and (n in node_names or n == "use_sim_time")]
+    ignored = [n for n in flat if n not in known and n in node_names]
     changes = {n: v for n, v in flat.items() if n not in ignored}
     overlay(FilterParams(), {n: v for n, v in changes.items() if n not in known})
     return changes, ignored

@@ -26,10 +26,7 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import Role, Tracks, track_fault
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-POSE = "geometry_msgs/msg/PoseStamped"
-STATUS = "diagnostic_msgs/msg/DiagnosticStatus"
-TYPES = (ms.IMAGE, CAMERA_INFO, POSE, STATUS, ms.CLOUD, ms.JOINT_STATE, ms.STRING)
+TYPES = (ms.IMAGE, ms.CAMERA_INFO, ms.POSE, ms.STATUS, ms.CLOUD, ms.JOINT_STATE, ms.STRING)
 TIME = "time"
 BODY_PERIOD = 1 / 30  # s between two drawings of the robot
 # RGB by role, as in perception's overlay
@@ -87,9 +84,9 @@ class View:
         self.unreadable: dict[str, int] = {}
         self._pen = {
             ms.IMAGE: self._image,
-            CAMERA_INFO: self._camera_info,
-            POSE: self._pose,
-            STATUS: self._status,
+            ms.CAMERA_INFO: self._camera_info,
+            ms.POSE: self._pose,
+            ms.STATUS: self._status,
             ms.CLOUD: self._cloud,
             ms.JOINT_STATE: self._joint_state,
             ms.STRING: self._string,

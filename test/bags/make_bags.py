@@ -23,7 +23,7 @@ from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
 from safety_filter.core.kinematics import Kinematics
-from safety_filter.core.robot import RobotModel, read_config
+from safety_filter.core.robot import RobotModel, read_config, urdf_path
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.flight.recorder import NO_EVENT, RESET, STOP, Tick
 
@@ -194,6 +194,122 @@ def drive(path: Path, seconds: float = 4.0, ticks: bool = True, joint_rate: floa
             q = q + qd / RATE
 
 
+def _picture(pixels: np.ndarray, encoding: str, time: float, frame: str) -> bytes:
+    height, width = pixels.shape[:2]
+    data = np.frombuffer(np.ascontiguousarray(pixels).tobytes(), np.uint8)
+    step = data.size // height
+    message = types()[ms.IMAGE](header(time, frame), height, width, encoding, 0, step, data)
+    return ms.encode(message, ms.IMAGE)
+
+
+def _camera_info(frame: Any, time: float) -> bytes:
+    t = types()
+    k = np.asarray(frame.K, float)
+    height, width = frame.depth.shape
+    p = np.hstack([k, np.zeros((3, 1))]).ravel()
+    roi = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return ms.encode(
+        t[ms.CAMERA_INFO](header(time, "scene"), height, width, "plumb_bob", np.zeros(5),
+                          k.ravel(), np.eye(3).ravel(), p, 0, 0, roi), ms.CAMERA_INFO)  # fmt: skip
+
+
+def _camera_pose(pose: np.ndarray, time: float) -> bytes:
+    from scipy.spatial.transform import Rotation
+
+    t = types()
+    turn = t["geometry_msgs/msg/Quaternion"](*Rotation.from_matrix(pose[:3, :3]).as_quat())
+    inner = t["geometry_msgs/msg/Pose"](t["geometry_msgs/msg/Point"](*pose[:3, 3]), turn)
+    return ms.encode(t[ms.POSE](header(time), inner), ms.POSE)
+
+
+def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
+    """Record the simulated cell with cameras, perception and policy: the arm drives sideways.
+
+    What perception and policy say goes through the messages, so that a rerun has the same inputs.
+    """
+    from safety_filter.bags import images
+    from safety_filter.perception.detector import Detector
+    from safety_filter.perception.params import PerceptionParams
+    from safety_filter.perception.pipeline import Perception
+    from safety_filter.perception.robot_mask import RobotMask
+    from safety_filter.sim.scene import generate
+    from safety_filter.sim.world import DT, World
+
+    robot, params = RobotModel.shipped("panda"), FilterParams()
+    safety = SafetyFilter(robot, params)
+    mask = RobotMask(read_urdf("panda"), robot.joint_names, FINGERS, "panda_grasptarget",
+                     PerceptionParams().robot_tolerance, PerceptionParams().robot_grow_px)
+    eyes = Perception(PerceptionParams(), Detector.load(), mask)
+    kinds = {**TOPICS, **{
+        f"/sim_node/{name}": (kind, qos(reliable=False)) for name, kind in (
+            ("scene/image", ms.IMAGE), ("scene/depth", ms.IMAGE), ("wrist/image", ms.IMAGE),
+            ("scene/camera_info", ms.CAMERA_INFO), ("scene/camera_pose", ms.POSE),
+            ("instruction", ms.STRING))}}  # fmt: skip
+    scene = generate(seed, "demo")
+    pending: list[tuple[float, bytes]] = []
+    joints = command = seen = None
+    kept: list[tuple[int, int, Tick]] = []
+    with World(scene) as world, BagWriter(path) as bag:
+        for name, (kind, profile) in kinds.items():
+            bag.add_topic(name, kind, [profile])
+
+        def put(topic: str, data: bytes, now: float) -> None:
+            bag.write(topic, data, round((EPOCH + now) * 1e9))
+
+        put("/filter_node/config", configuration(robot, params, 1), 0.0)
+        put("/sim_node/instruction", string(scene.instruction), 0.0)
+        for i in range(round(seconds / DT)):
+            now = i * DT
+            mono, ros = MONO + now, EPOCH + now
+            q, dq, opening = world.joint_state()
+            data = joint_state(ros, q, dq, opening)
+            put("/sim_node/joint_states", data, now)
+            joints = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), mono, robot.joint_names,
+                                     FINGERS)  # fmt: skip
+            if i % 24 == 0:
+                frame, wrist = world.render("scene"), world.render("wrist")
+                parts = {
+                    "scene/camera_info": _camera_info(frame, ros),
+                    "scene/camera_pose": _camera_pose(frame.T_base_cam, ros),
+                    "scene/depth": _picture(frame.depth.astype(np.float32), "32FC1", ros, "scene"),
+                    "wrist/image": _picture(wrist.rgb, "rgb8", ros, "wrist"),
+                    "scene/image": _picture(frame.rgb, "rgb8", ros, "scene"),
+                }
+                for name, part in parts.items():
+                    put(f"/sim_node/{name}", part, now)
+                pose = images.pose_matrix(ms.decode(parts["scene/camera_pose"], ms.POSE))
+                stamped = ms.seconds(ms.decode(parts["scene/depth"], ms.IMAGE).header.stamp)
+                result = eyes.update(stamped, frame.rgb, frame.depth.astype(np.float32),
+                                     np.asarray(frame.K, float), pose, joints.q,
+                                     float(joints.opening or 0.0))  # fmt: skip
+                pending.append((now + 0.08, obstacles(ros, result.tracks)))
+            while pending and pending[0][0] <= now:
+                data = pending.pop(0)[1]
+                put("/perception_node/obstacles", data, now)
+                seen = ms.obstacles(ms.decode(data, ms.CLOUD), mono)
+            if i % 12 == 0:
+                data = twist(ros, np.array([0.0, 0.1, -0.05, 0, 0, 0]))
+                put("/vla_node/twist", data, now)
+                message = ms.decode(data, ms.TWIST)
+                command = Command(ms.seconds(message.header.stamp), mono, "twist",
+                                  ms.twist(message), "base")  # fmt: skip
+            decision = safety.step(mono, ros, joints, command, seen)
+            tick = Tick(mono, ros, joints, command, seen, decision, NO_EVENT)
+            kept.append((i + 1, 1, tick))
+            if len(kept) == PER_MESSAGE:
+                table = tk.table(kept, 7)
+                put("/filter_node/ticks",
+                    cloud(ros, tk.fields(7), table.itemsize, len(table), table.tobytes()), now)
+                kept.clear()
+            world.set_joint_velocity(decision.qd)
+            world.step()
+
+
+def read_urdf(name: str) -> Path:
+    """The URDF file of a shipped robot."""
+    return urdf_path(read_config(name))
+
+
 def foreign(path: Path) -> None:
     """A bag of something else."""
     with BagWriter(path) as bag:
@@ -246,6 +362,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     drive(folder / "drive")
     drive(folder / "without_ticks", ticks=False)
+    watch(folder / "watch")
     foreign(folder / "foreign")
     wrong_types(folder / "wrong_types")
     empty(folder / "empty")

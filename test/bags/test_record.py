@@ -115,6 +115,24 @@ def test_a_killed_recorder_loses_less_than_a_second(rig: Rig, tmp_path: Path) ->
     assert not replay.compare(found.table, replay.run(found).table).different[200:].any()
 
 
+def test_the_live_graph_is_drawn_into_a_file(rig: Rig, tmp_path: Path) -> None:
+    file = tmp_path / "live.rrd"
+    rig.tracks, rig.twist = _obstacle(0.4), np.zeros(6)
+    command = [*CLI, "view", "--live", "--save", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "live graph" in process.stdout.readline()
+        time.sleep(3.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15.0) == 0
+    rerun = Path(sys.executable).parent / "rerun"
+    done = subprocess.run(
+        [str(rerun), "rrd", "print", str(file)], capture_output=True, text=True, timeout=60
+    )
+    for entity in ("world/tracks", "world/bodies", "plots/distance", "log/filter_node"):
+        assert f"- /{entity} -" in done.stdout
+
+
 def test_a_bag_is_not_overwritten_and_silence_is_an_error(tmp_path: Path) -> None:
     command = [*CLI, "record", str(tmp_path), "--duration", "0.5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

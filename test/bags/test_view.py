@@ -14,7 +14,6 @@ import pytest
 from safety_filter import cli
 from safety_filter.bags import images
 from safety_filter.bags import messages as ms
-from safety_filter.bags.view import CAMERA_INFO, POSE, STATUS
 from safety_filter.bags.writer import BagWriter
 
 RERUN = Path(sys.executable).parent / "rerun"
@@ -36,10 +35,10 @@ def _camera_info(make: ModuleType) -> bytes:
     p = np.array([300.0, 0, 32, 0, 0, 300, 24, 0, 0, 0, 1, 0])
     roi = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     header = make.header(make.EPOCH, "camera")
-    message = t[CAMERA_INFO](
+    message = t[ms.CAMERA_INFO](
         header, 48, 64, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
     )
-    return ms.encode(message, CAMERA_INFO)
+    return ms.encode(message, ms.CAMERA_INFO)
 
 
 def _pose(make: ModuleType) -> bytes:
@@ -47,7 +46,7 @@ def _pose(make: ModuleType) -> bytes:
     point = t["geometry_msgs/msg/Point"](1.0, 0.0, 0.8)
     turn = t["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
     inner = t["geometry_msgs/msg/Pose"](point, turn)
-    return ms.encode(t[POSE](make.header(make.EPOCH), inner), POSE)
+    return ms.encode(t[ms.POSE](make.header(make.EPOCH), inner), ms.POSE)
 
 
 def _status(make: ModuleType, words: str) -> bytes:
@@ -58,7 +57,7 @@ def _status(make: ModuleType, words: str) -> bytes:
         "nearest_distance_m": "0.1",
     }
     pairs = [t["diagnostic_msgs/msg/KeyValue"](k, v) for k, v in values.items()]
-    return ms.encode(t[STATUS](2, words, "filter_node", "safety_filter", pairs), STATUS)
+    return ms.encode(t[ms.STATUS](2, words, "filter_node", "safety_filter", pairs), ms.STATUS)
 
 
 @pytest.fixture
@@ -73,9 +72,9 @@ def pictures(tmp_path: Path, make: ModuleType) -> Path:
          _image(make, np.full((48, 64), 0.7, np.float32), "32FC1")),
         ("/vla_node/attention", ms.IMAGE,
          _image(make, np.eye(8, dtype=np.float32), "32FC1")),
-        ("/sim_node/scene/camera_info", CAMERA_INFO, _camera_info(make)),
-        ("/sim_node/scene/camera_pose", POSE, _pose(make)),
-        ("/filter_node/state", STATUS, _status(make, "STOPPED command: none")),
+        ("/sim_node/scene/camera_info", ms.CAMERA_INFO, _camera_info(make)),
+        ("/sim_node/scene/camera_pose", ms.POSE, _pose(make)),
+        ("/filter_node/state", ms.STATUS, _status(make, "STOPPED command: none")),
         ("/sim_node/instruction", ms.STRING, make.string("put the red cube on the plate")),
         ("/broken/image", ms.IMAGE, b"\0\1\0\0 no picture"),
     ]  # fmt: skip
