@@ -16,6 +16,8 @@ as the motion of its bodies, must stay within `tracking_error`.
 
 from __future__ import annotations
 
+import math
+
 import numba as nb
 import numpy as np
 
@@ -65,8 +67,12 @@ def _implied(new: Structs, count: int, old: Structs, old_count: int, t: float,
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _farthest(jacobian: Array, count: int, error: Array) -> tuple[float, int]:
-    """Return how far a joint error (n,) moves the body it moves most, and which sphere that is."""
+def _strayed(told: Array, q: Array, before: Array, keep: float, jacobian: Array, count: int,
+             error: Array) -> tuple[float, int]:
+    """Update the joint error; return how far it moves the body it moves most, and its sphere."""
+    for i in range(len(error)):
+        error[i] = keep * (error[i] + q[i] - before[i] - told[i])
+        told[i] = 0.0
     most, where = 0.0, 0
     for s in range(count):
         square = 0.0
@@ -77,7 +83,7 @@ def _farthest(jacobian: Array, count: int, error: Array) -> tuple[float, int]:
             square += total * total
         if square > most:
             most, where = square, s
-    return float(np.sqrt(most)), where
+    return np.sqrt(most), where
 
 
 class Bounds:
@@ -134,18 +140,19 @@ class Bounds:
         if self._ticked is not None:
             self._told += b.last * (now - self._ticked)
         self._ticked = now
-        if sample is self._sample or len(sample.q) != len(self._error):
+        before = self._sample
+        if sample is before or len(sample.q) != len(self._error):
             return
-        if self._sample is not None:
-            self._error += (sample.q - self._sample.q) - self._told
-            self._error *= np.exp(-(sample.stamp - self._sample.stamp) / MEMORY)
-            strayed, sphere = _farthest(b.jacobian, b.sphere_count, self._error)
-            if strayed > p.tracking_error + _ROUNDING:
-                group = int(b.spheres['group'][sphere])
-                bodies = b.robot.bodies
-                body = bodies[group] if group < len(bodies) else 'held'
-                self._broken['arm'] = now, (
-                    f'{body} is {1e3 * strayed:.1f} mm from where it was told to be, '
-                    f'tracking_error {1e3 * p.tracking_error:g} mm')
         self._sample = sample
-        self._told[:] = 0.0
+        if before is None:
+            self._told[:] = 0.0
+            return
+        keep = math.exp(-abs(sample.stamp - before.stamp) / MEMORY)
+        strayed, sphere = _strayed(self._told, sample.q, before.q, keep, b.jacobian,
+                                   b.sphere_count, self._error)
+        if strayed > p.tracking_error + _ROUNDING:
+            group, bodies = int(b.spheres['group'][sphere]), b.robot.bodies
+            body = bodies[group] if group < len(bodies) else 'held'
+            self._broken['arm'] = now, (
+                f'{body} is {1e3 * strayed:.1f} mm from where it was told to be, '
+                f'tracking_error {1e3 * p.tracking_error:g} mm')

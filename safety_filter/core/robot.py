@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -88,13 +88,13 @@ class RobotModel:
     tool_link: str
     joint_names: tuple[str, ...]
     bodies: tuple[str, ...]
-    limits: Limits
+    limits: Limits = field(repr=False)
     max_opening: float
-    joints: Structs
-    spheres: Structs
-    tool: Structs
-    self_pairs: Ints
-    urdf: str
+    joints: Structs = field(repr=False)
+    spheres: Structs = field(repr=False)
+    tool: Structs = field(repr=False)
+    self_pairs: Ints = field(repr=False)
+    urdf: str = field(repr=False)
     tool_only: bool = False
 
     @property
