@@ -6,14 +6,16 @@ trying the nodes themselves. Only inputs are played: what the nodes publish is t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from safety_filter import graph
 from safety_filter.graph import COMMON, TOPICS, Argument, NodeSpec
 
-CLOCK_RATE = 250  # Hz of /clock: the filter's stamps are no finer
 _RUN = (
     Argument("bag", "", "folder of the bag (rosbag2)"),
+    Argument("delay", "5.0", "s that the nodes have to start before the bag plays"),
     Argument("rate", "1.0", "speed of playing; ages grow with it"),
     Argument("perception", "false", "run perception_node over the recorded images too"),
     Argument("vla", "false", "run vla_node over the recorded images too"),
@@ -68,8 +70,25 @@ def topics(values: Mapping[str, str]) -> list[str]:
 
 
 def player(values: Mapping[str, str]) -> list[str]:
-    """Command line that plays the bag."""
+    """Command line that plays the bag: those of `topics` that are in it.
+
+    Raises:
+        ValueError: the bag cannot be read, or has none of them.
+    """
+    from safety_filter.bags.reader import Bag, BagError
+
+    wanted = topics(values)
+    try:
+        there = Bag.open(Path(values["bag"])).topics
+    except BagError as error:
+        raise ValueError(f"bag: {error}") from error
+    chosen = [topic for topic in wanted if topic in there]
+    if not chosen:
+        raise ValueError(
+            f"bag: expected some of {', '.join(wanted)}, got {', '.join(there)}; name its topics"
+            " with the launch arguments"
+        )
     return [
-        "ros2", "bag", "play", values["bag"], "--clock", str(CLOCK_RATE),
-        "--rate", values.get("rate") or "1.0", "--topics", *topics(values),
+        sys.executable, "-m", "safety_filter.cli", "play", values["bag"],
+        "--rate", values.get("rate") or "1.0", "--topics", *chosen,
     ]  # fmt: skip

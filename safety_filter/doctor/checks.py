@@ -40,6 +40,7 @@ class Stream:
     count: int = 0
     limit: float = 0.0  # age limit in s, 0: none
     frame: str | None = None
+    optional: bool = False  # what the node can do without
     size: int = 0  # bytes of the largest message
 
 
@@ -137,11 +138,11 @@ def _stream(seen: Seen, s: Stream) -> Iterator[Finding]:
         if p.type == s.expected and p.fault:
             yield found("qos.mismatch", publisher=p.node, node=s.node, topic=s.topic,
                         reason=p.fault)  # fmt: skip
-    if not s.publishers:
+    if not s.publishers and not s.optional:
         yield found("topic.unpublished", **here)
         return
     if s.count == 0:
-        if s.expected in types:
+        if s.expected in types and not s.optional:
             yield found("topic.silent", **here, seconds=s.seconds)
         return
     yield from _times(seen, s)

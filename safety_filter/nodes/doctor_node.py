@@ -185,7 +185,8 @@ class Doctor(Node):
 
     def _stream(self, name: str, topic: str, kind: str, limits: dict[str, Any]) -> Stream:
         role = ROLES[kind]
-        stream = Stream(name, role, topic, kind)
+        # Without attention there is no target, which the states tell
+        stream = Stream(name, role, topic, kind, optional="attention" in topic)
         if name == "filter_node" and role in LIMITS and limits:
             stream.limit = float(limits[LIMITS[role]])
         # All messages count here, not only the newest

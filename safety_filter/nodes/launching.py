@@ -11,6 +11,7 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     SetEnvironmentVariable,
+    TimerAction,
 )
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -59,8 +60,9 @@ def _values(context: LaunchContext, arguments: Sequence[graph.Argument]) -> dict
 
 
 def _play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    words = playback.player(_values(context, playback.arguments()))
-    return [ExecuteProcess(cmd=words, output="screen")]
+    values = _values(context, playback.arguments())
+    player = ExecuteProcess(cmd=playback.player(values), name="player", output="screen")
+    return [TimerAction(period=float(values["delay"]), actions=[player])]
 
 
 def _told(spec: graph.NodeSpec) -> OpaqueFunction:

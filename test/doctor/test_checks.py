@@ -104,6 +104,12 @@ def test_every_finding_of_the_table_has_a_case() -> None:
     assert set(CASES) | FINE == set(TABLE)
 
 
+def test_what_is_optional_may_be_silent() -> None:
+    for publishers in ([], [Endpoint("vla_node", CLOUD)]):
+        stream = _stream(publishers=publishers, count=0, ages=[], optional=True)
+        assert _codes(_seen(stream)) == FINE
+
+
 def test_one_clock_fault_is_not_told_as_an_age_fault_too() -> None:
     for code in ("clock.ahead", "clock.far"):
         assert "age.old" not in _codes(CASES[code])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from safety_filter import graph
+from safety_filter import graph, playback
 from safety_filter.arms import profile
 from safety_filter.nodes.commands import node_tables
 
@@ -40,7 +41,7 @@ def launching(monkeypatch: pytest.MonkeyPatch) -> Any:
         "launch": ["LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"],
         "launch.actions": [
             "DeclareLaunchArgument", "ExecuteProcess", "LogInfo", "OpaqueFunction",
-            "SetEnvironmentVariable",
+            "SetEnvironmentVariable", "TimerAction",
         ],
         "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
@@ -158,25 +159,48 @@ def test_arm_launch_says_what_is_missing(launching: Any, words: str) -> None:
 # -- replay -----------------------------------------------------------------------------------
 
 
-def test_replay_plays_the_inputs_and_never_what_the_nodes_publish(launching: Any) -> None:
-    _, nodes = _launched("replay", bag="b")
-    assert nodes["player"].cmd[:4] == ["ros2", "bag", "play", "b"]
-    topics = nodes["player"].cmd[nodes["player"].cmd.index("--topics") + 1 :]
-    assert topics == ["/perception_node/obstacles", "/sim_node/joint_states", "/vla_node/twist"]
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A second of inputs and outputs of the filter, written by test/bags/make_bags.py."""
+    spec = importlib.util.spec_from_file_location("bags", ROOT / "test/bags/make_bags.py")
+    assert spec is not None and spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    path = tmp_path_factory.mktemp("bag") / "drive"
+    make.drive(path, 1.0)
+    return str(path)
+
+
+def _played(nodes: dict[str, Any]) -> list[str]:
+    (player,) = nodes["player"].actions
+    assert player.cmd[3:5] == ["play", player.cmd[4]]
+    return list(player.cmd[player.cmd.index("--topics") + 1 :])
+
+
+def test_replay_plays_the_inputs_and_never_what_the_nodes_publish(
+    launching: Any, bag: str
+) -> None:
+    _, nodes = _launched("replay", bag=bag)
+    assert _played(nodes) == [
+        "/perception_node/obstacles", "/sim_node/joint_states", "/vla_node/twist",
+    ]  # fmt: skip
     assert nodes["filter_node"].parameters[-1]["monitored"] is False
     assert nodes["filter_node"].parameters[-1]["use_sim_time"] is True
 
 
-def test_replay_with_perception_plays_images_in_place_of_obstacles(launching: Any) -> None:
-    _, nodes = _launched("replay", bag="b", perception="true", namespace="cell")
-    topics = nodes["player"].cmd[nodes["player"].cmd.index("--topics") + 1 :]
+def test_replay_with_perception_plays_images_in_place_of_obstacles() -> None:
+    topics = playback.topics({"bag": "b", "perception": "true", "namespace": "cell"})
     assert "/cell/sim_node/scene/image" in topics and "/cell/vla_node/attention" in topics
-    assert "/cell/perception_node/obstacles" not in topics and "perception_node" in nodes
+    assert "/cell/perception_node/obstacles" not in topics
 
 
-def test_replay_without_a_bag_says_so(launching: Any) -> None:
+def test_replay_says_what_is_wrong_with_the_bag(launching: Any, bag: str) -> None:
     with pytest.raises(ValueError, match="bag:=FOLDER"):
         _launched("replay")
+    with pytest.raises(ValueError, match=r"got .*/filter_node/joint_velocity_out"):
+        _launched("replay", bag=bag, namespace="elsewhere")
+    with pytest.raises(ValueError, match="bag: "):
+        _launched("replay", bag="/nowhere")
 
 
 def test_every_launch_file_belongs_to_a_group() -> None:
