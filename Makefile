@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint bench-filter bench-loop prove evaluate clean venv
+.PHONY: demo test lint bench bench-quick bench-filter bench-loop prove evaluate clean venv
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -19,6 +19,13 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/hadolint docker/Dockerfile
+
+# All suites and methods with shipped policy and real perception; killed, it continues
+bench: $(STAMP)
+	$(VENV)/bin/safety-filter bench $(ARGS)
+
+bench-quick: $(STAMP)
+	$(VENV)/bin/safety-filter bench --episodes 1 --no-films --out out/bench-quick $(ARGS)
 
 bench-filter: $(STAMP)
 	$(PY) -m safety_filter.bench.filter_speed $(ARGS)

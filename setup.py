@@ -22,6 +22,7 @@ EXTRAS = {
     "demo": ["matplotlib", "opencv-python", "psutil"],
     "bags": ["rosbags", "mcap"],
     "view": ["rerun-sdk"],
+    "ray": ["ray"],  # `safety-filter bench --ray`
     "ros": ROS_WHEELS,
     "test": [
         "pytest",

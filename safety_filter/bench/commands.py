@@ -1,71 +1,125 @@
-"""`safety-filter lockstep`: episodes on one modelled clock, without ROS."""
+"""`safety-filter bench` and `bench-sweep`."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
+SUITES = ("alone-0", "static-1", "static-2", "dynamic-3", "dynamic-4", "clutter-5", "free", "demo")
+FULL = SUITES[:6]
+
 
 def register(subparsers: Any) -> None:
-    """Add the subcommand."""
+    """Add the subcommands."""
     parser = subparsers.add_parser(
-        "lockstep", help="episodes without ROS, deterministic for a seed")
-    parser.add_argument("--suite", default="demo", choices=("free", "demo"))
-    parser.add_argument("--episodes", type=int, default=8)
-    parser.add_argument("--seed0", type=int, default=200, help="seed of the first scene")
-    parser.add_argument("--policy", default="vla", choices=("vla", "expert"))
-    parser.add_argument("--perception", default="real", choices=("real", "truth"),
-                        help="shipped detector and tracker, or the simulator's state")
-    parser.add_argument("--method", default="filter", choices=("filter", "none"))
-    parser.add_argument("--out", type=Path, default=Path("out/bench/lockstep.json"))
+        "bench", help="compare the filter with published methods and oracles on the suites")
+    add = parser.add_argument
+    add("--suites", nargs="+", default=list(FULL), metavar="SUITE", help=", ".join(SUITES))
+    add("--methods", nargs="+", default=None, metavar="METHOD", help="default: all")
+    add("--tasks", nargs="+", default=None, metavar="TASK",
+        help="only seeds of these tasks, such as cube-plate")
+    add("--episodes", type=int, default=400, help="scenes of each suite, eight tasks in turn")
+    add("--seed0", type=int, default=700000, help="seed of the first scene of each suite")
+    add("--policy", default="vla", choices=("vla", "expert"))
+    add("--perception", default="real", choices=("real", "truth"),
+        help="shipped detector and tracker, or the simulator's state")
+    add("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    add("--ray", action="store_true", help="run on Ray in place of worker processes")
+    add("--address", help="of a Ray cluster, such as ray://host:10001 (with --ray)")
+    add("--out", type=Path, default=Path("out/bench"), help="folder for results")
+    add("--fresh", action="store_true", help="begin anew where results lie already")
+    add("--check", action="store_true", help="only find out which scenes can be solved")
+    add("--report", action="store_true", help="only draw the report from suites.json again")
+    add("--no-films", action="store_true", help="report without films")
     parser.set_defaults(run=run)
+    sweep = subparsers.add_parser(
+        "bench-sweep", help="choose the unpublished parameters of a baseline, on its own seeds")
+    sweep.add_argument("method", metavar="METHOD", help="naive or knows")
+    sweep.add_argument("--episodes", type=int, default=16, help="scenes of each suite")
+    sweep.add_argument("--seed0", type=int, default=500000)
+    sweep.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    sweep.add_argument("--out", type=Path, default=Path("out/bench/sweep"))
+    sweep.set_defaults(run=run_sweep)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the episodes, one line each, and write the JSON after every one."""
-    import json
-    from dataclasses import asdict
+    """Run what is missing, then write the report."""
+    from safety_filter.bench.engines import EngineError
+    from safety_filter.bench.run import engine_of, execute, table
+    from safety_filter.bench.store import StoreError, load_summary
 
-    import torch
-
-    from safety_filter.bench.episode import Episode, Timing, run_episode
-    from safety_filter.bench.guards import Filter, NoFilter
-    from safety_filter.bench.sources import ExpertBrain, RealEyes, TruthEyes, VlaBrain
-    from safety_filter.sim.scene import generate
-    from safety_filter.sim.world import World
-    from safety_filter.stats import rate
-
-    if arguments.episodes < 1 or arguments.seed0 < 0:
-        print("lockstep: expected --episodes >= 1 and --seed0 >= 0, got "
-              f"{arguments.episodes} and {arguments.seed0}")
+    fault = _fault(arguments)
+    if fault:
+        print(f"bench: {fault}", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
-    brain = VlaBrain() if arguments.policy == "vla" else ExpertBrain()
-    filtered = arguments.method == "filter"
-    guard = Filter() if filtered else NoFilter()
-    eyes = None
-    if filtered:
-        eyes = RealEyes() if arguments.perception == "real" else TruthEyes()
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    done: list[Episode] = []
-    with World(generate(arguments.seed0, arguments.suite)) as world:
-        for seed in range(arguments.seed0, arguments.seed0 + arguments.episodes):
-            scene = generate(seed, arguments.suite)
-            episode = run_episode(world, scene, brain, eyes, guard, Timing())
-            done.append(episode)
-            touched = sorted({f"{c['body']}-{c['other']}" for c in episode.collisions})
-            print(f"seed {seed:6d}  {'success' if episode.success else 'no success':10s}  "
-                  f"{episode.duration:5.1f} s  nearest {1e3 * episode.min_distance:4.0f} mm  "
-                  f"touched: {', '.join(touched) or 'nothing'}", flush=True)
-            n = len(done)
-            result = {
-                "schema_version": 1, "suite": arguments.suite, "policy": arguments.policy,
-                "perception": arguments.perception, "method": arguments.method, "n": n,
-                "collisions": rate(sum(e.collided for e in done), n),
-                "successes": rate(sum(e.success for e in done), n),
-                "safe_successes": rate(sum(e.safe_success for e in done), n),
-                "episodes": [asdict(e) for e in done]}
-            arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print({k: result[k]["count"] for k in ("collisions", "successes", "safe_successes")}, "of", n)
-    return 0
+    try:
+        if arguments.report:
+            content = load_summary(arguments.out / "suites.json")
+        else:
+            if arguments.fresh:
+                for name in ("episodes.jsonl", "suites.json"):
+                    (arguments.out / name).unlink(missing_ok=True)
+            engine = engine_of(arguments.workers, arguments.ray, arguments.address)
+            content = execute(_plan(arguments), engine, arguments.check)
+    except (StoreError, EngineError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nstopped; the episodes until now are in {arguments.out / 'episodes.jsonl'}, "
+              "the same command continues", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"bench: {error}; the episodes until now are kept: make room and run the same "
+              "command again", file=sys.stderr)
+        return 1
+    print(table(content))
+    if not arguments.check:
+        from safety_filter.bench.report import write
+
+        print(f"wrote {write(content, arguments.out, films=not arguments.no_films)}")
+    return 1 if content["errors"] else 0
+
+
+def _plan(arguments: argparse.Namespace) -> Any:
+    from safety_filter.bench.jobs import TASK_NAMES, Config
+    from safety_filter.bench.methods import METHODS
+    from safety_filter.bench.run import Plan
+
+    return Plan(Config(arguments.policy, arguments.perception), arguments.suites,
+                arguments.methods or list(METHODS), arguments.seed0, arguments.episodes,
+                arguments.out, arguments.tasks or TASK_NAMES)
+
+
+def _fault(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, or None."""
+    from safety_filter.bench.jobs import TASK_NAMES
+    from safety_filter.bench.methods import METHODS
+
+    for name, valid in (("suites", SUITES), ("methods", METHODS), ("tasks", TASK_NAMES)):
+        strange = [v for v in getattr(arguments, name) or () if v not in valid]
+        if strange:
+            return f"--{name}: unknown {', '.join(strange)}; expected of {', '.join(valid)}"
+    for name, least in (("episodes", 1), ("seed0", 0), ("workers", 1)):
+        if getattr(arguments, name) < least:
+            return f"--{name}: expected at least {least}, got {getattr(arguments, name)}"
+    if arguments.address and not arguments.ray:
+        return "--address: needs --ray"
+    if arguments.tasks and not _plan(arguments).seeds:
+        return (f"--tasks: none of the {arguments.episodes} seeds from {arguments.seed0} on has "
+                f"one of them; expected more --episodes")
+    return None
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Try every set of parameters on the same scenes; see sweep.py."""
+    from safety_filter.bench.sweep import GRIDS, sweep
+
+    if arguments.method not in GRIDS:
+        print(f"bench-sweep: unknown method {arguments.method}; expected of {', '.join(GRIDS)}",
+              file=sys.stderr)
+        return 2
+    return sweep(arguments.method, arguments.seed0, arguments.episodes, arguments.workers,
+                 arguments.out)

@@ -6,16 +6,19 @@ between the picture's stamp and the arrival of its result, so equal seeds give e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.bench.methods.base import Guard, Step
+from safety_filter.bench.record import Recorder
 from safety_filter.bench.sources import Brain, Eyes
 from safety_filter.core.wire import Tracks
 from safety_filter.sim.scene import Scene
-from safety_filter.sim.world import World
+from safety_filter.sim.world import DT, World
 from safety_filter.vla.chunk import ChunkPlayer
 from safety_filter.vla.policy import PolicyOutput
 
@@ -24,93 +27,88 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Timing:
-    """Modelled rates (Hz) and delays from a picture's stamp to the arrival of its result (s)."""
+    """Modelled rates (Hz) and delays (s) of each stage."""
 
     camera_rate: float = 15.0
-    policy_delay: float = 0.05
-    perception_delay: float = 0.07
-    limit: float = 20.0  # s, length of an episode at most
-    settle: float = 1.0  # s after success, so that a late touch still counts
+    policy_every: int = 2  # the policy looks at every so many-th picture
+    camera_delay: float = 0.015  # from the picture's stamp to its arrival
+    policy_delay: float = 0.045
+    perception_delay: float = 0.075
+    actuation_delay: float = 2.0 / 240.0  # from the command to the joints' reference
+    limit: float = 20.0  # length of an episode at most
+    settle: float = 1.0  # after success, so that a late touch still counts
 
 
-class Guard(Protocol):
-    """What stands between the policy and the arm."""
+class Film:
+    """Takes a picture of the scene and what is written below it; without one nothing is drawn."""
 
-    def reset(self, world: World) -> None:
-        """A new episode begins."""
-        ...
-
-    def command(self, world: World, twist: Array | None, tracks: Tracks | None,
-                stamp: float) -> None:
-        """Command the arm for one physics step.
-
-        twist (6,) is the policy's wish, None when it has none; tracks are the newest ones with
-        the stamp of their picture, None before the first."""
-        ...
+    def shoot(self, world: World, tracks: Tracks | None, step: Step | None) -> None:
+        """Called at the camera's rate."""
+        raise NotImplementedError
 
 
-@dataclass
-class Episode:
-    """What became of one episode. Distances in m, times in s."""
+class Feed:
+    """Results on their way: each becomes the newest one when its delay is over."""
 
-    seed: int
-    instruction: str
-    success: bool
-    collisions: list[dict[str, Any]]
-    car_displaced: bool  # an obstacle was displaced by more than 1 mm (L1)
-    duration: float
-    min_distance: float
-    notes: dict[str, Any] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._queue: deque[tuple[float, Any]] = deque()
 
-    @property
-    def collided(self) -> bool:
-        return bool(self.collisions)
+    def put(self, at: float, value: Any) -> None:
+        """A result that arrives at time `at`."""
+        self._queue.append((at, value))
 
-    @property
-    def safe_success(self) -> bool:
-        return self.success and not self.collided
+    def take(self, now: float) -> list[Any]:
+        """What has arrived by now and was not taken yet, oldest first."""
+        out = []
+        while self._queue and self._queue[0][0] <= now + 1e-9:
+            out.append(self._queue.popleft()[1])
+        return out
 
 
 def run_episode(world: World, scene: Scene, brain: Brain, eyes: Eyes | None, guard: Guard,
-                timing: Timing) -> Episode:
-    """Run one scene to success or to the time limit."""
+                timing: Timing, film: Film | None = None) -> dict[str, Any]:
+    """Run one scene to success, to the target's loss off the table or to the time limit.
+
+    Returns what `Recorder.result` describes.
+    """
     world.reset(scene)
     guard.reset(world)
-    player = ChunkPlayer()
-    chunks: list[tuple[float, PolicyOutput]] = []
-    sightings: list[tuple[float, float, Tracks]] = []
+    player, record = ChunkPlayer(), Recorder(world)
+    chunks, sightings, commands = Feed(), Feed(), Feed()
     thought: PolicyOutput | None = None
     tracks: Tracks | None = None
-    stamp = -1.0
-    next_picture, nearest, end = 0.0, np.inf, timing.limit
+    step: Step | None = None
+    stamp, picture_number, end = -1.0, 0, timing.limit
     while world.time < end:
         now = world.time
-        while chunks and chunks[0][0] <= now:
-            thought = chunks.pop(0)[1]
+        for thought in chunks.take(now):
             player.push(thought, now)
-        while sightings and sightings[0][0] <= now:
-            _, stamp, tracks = sightings.pop(0)
-        if now >= next_picture - 1e-9:
-            next_picture += 1.0 / timing.camera_rate
-            picture, wrist = world.render("scene"), world.render("wrist")
-            chunks.append((now + timing.policy_delay, brain.think(world, picture, wrist)))
+        for sighting in sightings.take(now):
+            stamp, tracks = sighting
+            record.saw(tracks)
+        if now >= picture_number / timing.camera_rate - 1e-9:
+            thinks = picture_number % timing.policy_every == 0
+            picture_number += 1
+            arrival = now + timing.camera_delay
+            looks = eyes is not None and eyes.sees
+            picture = world.render("scene") if looks or (thinks and brain.sees) else None
+            if thinks:
+                wrist = world.render("wrist") if brain.sees else None
+                chunks.put(arrival + timing.policy_delay, brain.think(world, picture, wrist))
             if eyes is not None:
                 seen = eyes.look(world, picture, thought)
-                sightings.append((now + timing.perception_delay, now, seen))
-            nearest = min(nearest, world.min_distance())
-            if world.success():
+                sightings.put(arrival + timing.perception_delay, (now, seen))
+            if record.look():
                 end = min(end, now + timing.settle)
+            if film is not None:
+                film.shoot(world, tracks, step)
         played = player.read(now)
         if played.opening is not None:
             world.set_gripper(played.opening)
-        guard.command(world, played.twist, tracks, stamp)
+        step = guard.command(world, played.twist, tracks, stamp)
+        commands.put(now + timing.actuation_delay, step.qd)
+        for qd in commands.take(now):
+            world.set_joint_velocity(qd)
         world.step()
-    obstacles = [s.name for s in scene.specs if s.role in ("object", "mover")
-                 and s.name != scene.target_spec.name]
-    return Episode(
-        scene.seed, scene.instruction, world.success(),
-        [vars(c).copy() for c in world.judge.collisions],
-        any(world.displacement[n] > 1e-3 for n in obstacles), world.time, float(nearest),
-        getattr(guard, "notes", {}))
-
-
+        record.stepped(step, DT)
+    return record.result()

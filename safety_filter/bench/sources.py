@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
-from safety_filter.sim.catalogue import Shape
+from safety_filter.sim.catalogue import SHAPES, Part, Shape
 from safety_filter.sim.expert import CHUNK, DT, Expert, chunk
 from safety_filter.sim.render import Frame
 from safety_filter.sim.world import World
 from safety_filter.vla.dataset import proprioception
 from safety_filter.vla.policy import PROFILE, SHIPPED, Policy, PolicyOutput
+from safety_filter.vla.tap import AttentionTap
 
 Array = NDArray[np.float64]
 _UNKNOWN_CLASS = 0xFFFF
+POLICIES = ("vla", "expert")
+PERCEPTIONS = ("real", "truth")
 
 
 class Brain(Protocol):
     """A policy: one chunk for the pictures of now."""
 
-    def think(self, world: World, scene: Frame, wrist: Frame) -> PolicyOutput:
+    sees: bool  # whether it looks at pictures; without them none are rendered for it
+
+    def think(self, world: World, scene: Frame | None, wrist: Frame | None) -> PolicyOutput:
         """The chunk for a world as it is now."""
         ...
 
 
 class VlaBrain:
-    """The vision-language-action policy with its attention tap."""
+    """The vision-language-action policy with its attention tap.
 
-    def __init__(self, model: Path = SHIPPED) -> None:
+    With `all_heads` the attention is the mean over all heads of the scene camera, in place of
+    the calibrated head of each phase.
+    """
+
+    sees = True
+
+    def __init__(self, model: Path = SHIPPED, all_heads: bool = False) -> None:
         profile = model / PROFILE
         self.policy = Policy.load(model, profile if profile.exists() else None)
+        self._tap: AttentionTap | None = None
+        if all_heads:
+            config = self.policy.model.config
+            heads = [(i, j) for i in range(config.layers) for j in range(config.heads)]
+            self._tap = AttentionTap(self.policy.model, heads)
+            self._tap.attach()
 
-    def think(self, world: World, scene: Frame, wrist: Frame) -> PolicyOutput:
-        return self.policy.act(scene.rgb, wrist.rgb, proprioception(world),
-                               world.scene.instruction, world.time)
+    def think(self, world: World, scene: Frame | None, wrist: Frame | None) -> PolicyOutput:
+        assert scene is not None and wrist is not None
+        out = self.policy.act(scene.rgb, wrist.rgb, proprioception(world),
+                              world.scene.instruction, world.time)
+        if self._tap is None:
+            return out
+        values = {name: getattr(out, name) for name in out.__dataclass_fields__}
+        return PolicyOutput(**{**values, "attention": self._tap.maps()[0].mean(0)})
 
 
 class ExpertBrain:
     """The scripted expert: knows poses, ignores obstacles, has no attention."""
 
-    def think(self, world: World, scene: Frame, wrist: Frame) -> PolicyOutput:
+    sees = False
+
+    def think(self, world: World, scene: Frame | None, wrist: Frame | None) -> PolicyOutput:
         twists, openings = chunk(Expert(world).state(), CHUNK)
         return PolicyOutput(twists, openings, DT, world.time, None, "", 1.0, "approach")
 
@@ -52,17 +79,44 @@ class ExpertBrain:
 class Eyes(Protocol):
     """A source of tracks."""
 
-    def look(self, world: World, scene: Frame, thought: PolicyOutput | None) -> Tracks:
+    sees: bool  # whether it looks at pictures
+
+    def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
         """Tracks for a picture; `thought` is the newest finished chunk, with its attention."""
         ...
 
 
 class TruthEyes:
-    """Tracks from the simulator's own state: no error, no covariance, roles known."""
+    """Tracks from the simulator's own state: no error, no covariance, roles known.
 
-    def look(self, world: World, scene: Frame, thought: PolicyOutput | None) -> Tracks:
-        parts = [_true_tracks(world, i) for i in range(len(world.scene.specs))]
+    With `pieces` an object is the union of a few tight ellipsoids, else one that encloses it.
+    """
+
+    sees = False
+
+    def __init__(self, pieces: bool = True) -> None:
+        self._pieces = pieces
+
+    def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
+        parts = [_true_tracks(world, i, self._pieces) for i in range(len(world.scene.specs))]
         return np.concatenate([p for p in parts if len(p)] or [empty_tracks()])
+
+
+class FrozenEyes:
+    """The true state at the start of the episode, never updated: what was known once."""
+
+    sees = False
+
+    def __init__(self, pieces: bool = True) -> None:
+        self._eyes = TruthEyes(pieces)
+        self._tracks = empty_tracks()
+
+    def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
+        if world.steps == 0:
+            self._tracks = self._eyes.look(world, scene, thought)
+            for name in ("vx", "vy", "vz"):
+                self._tracks[name] = 0.0
+        return self._tracks
 
 
 def enclosing_axes(shape: Shape) -> Array:
@@ -76,54 +130,65 @@ def enclosing_axes(shape: Shape) -> Array:
     return half * np.sqrt(3.0)
 
 
-def _true_tracks(world: World, index: int) -> Tracks:
+@cache
+def _cover(name: str, pieces: bool) -> shapes.Cover:
+    """The ellipsoids of a shape, in its frame."""
+    shape = SHAPES[name]
+    if name in ("tray", "bin"):  # walls, for what is put in comes between them
+        parts = [shapes.box(p.size, most=4 if pieces else 1).moved(p.offset)
+                 for p in shape.parts[1:]]
+        return shapes.combined(parts)
+    if not pieces:
+        return shapes.ellipsoid(enclosing_axes(shape))
+    if shape.mesh:
+        return shapes.box(shape.half_extents, resting=True)
+    return shapes.combined([_part(p).moved(p.offset) for p in shape.parts])
+
+
+def _part(part: Part) -> shapes.Cover:
+    if part.kind == "sphere":
+        return shapes.sphere(part.size[0])
+    if part.kind == "cylinder":
+        return shapes.cylinder(part.size[0], part.size[2], resting=True)
+    return shapes.box(part.size, resting=True)
+
+
+def _true_tracks(world: World, index: int, pieces: bool) -> Tracks:
     spec = world.scene.specs[index]
     state = world.truth()[index]
-    pieces = [(np.zeros(3), enclosing_axes(spec.shape))]
-    if spec.shape.name in ("tray", "bin"):
-        pieces = [(np.asarray(part.offset), np.asarray(part.size) * np.sqrt(3.0))
-                  for part in spec.shape.parts[1:]]
-    out = empty_tracks(len(pieces))
-    rotation = Rotation.from_quat(state.orientation).as_matrix()
-    for k, (offset, axes) in enumerate(pieces):
-        out["x"][k], out["y"][k], out["z"][k] = state.position + rotation @ offset
-        out["sx"][k], out["sy"][k], out["sz"][k] = axes
-        out["id"][k] = 1 + index + 1000 * k
-    for name, value in zip(("vx", "vy", "vz"), state.velocity, strict=True):
-        out[name] = value
-    for name, value in zip(("qx", "qy", "qz", "qw"), state.orientation, strict=True):
-        out[name] = value
-    out["score"], out["class_id"] = 1.0, _UNKNOWN_CLASS
-    held = world.held == state.body
     role = Role.OBSTACLE
-    if held:
+    if world.held == state.body:
         role = Role.HELD
     elif index == world.scene.target:
         role = Role.TARGET
     elif spec.role == "destination":
         role = Role.SUPPORT
-    out["role"], out["p_target"] = int(role), float(index == world.scene.target)
-    return out
+    rotation = Rotation.from_quat(state.orientation).as_matrix()
+    return shapes.tracks(
+        _cover(spec.shape.name, pieces), 1 + index, state.position, rotation, state.velocity,
+        role=role, class_id=_UNKNOWN_CLASS, p_target=float(index == world.scene.target))
 
 
 class RealEyes:
     """The shipped detector, tracker and target selection on rendered RGB-D pictures."""
 
-    def __init__(self) -> None:
+    sees = True
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
         from safety_filter.perception.detector import Detector
         from safety_filter.perception.episodes import panda_mask
         from safety_filter.perception.params import PerceptionParams
         from safety_filter.perception.pipeline import Perception
 
-        self.perception = Perception(PerceptionParams(), Detector.load(), panda_mask())
-        self._stamp = -1.0
+        chosen = PerceptionParams(**(params or {}))
+        self.perception = Perception(chosen, Detector.load(), panda_mask())
 
-    def look(self, world: World, scene: Frame, thought: PolicyOutput | None) -> Tracks:
+    def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
         from safety_filter.perception.targets import AttentionMap
 
-        if scene.stamp < self._stamp:
+        assert scene is not None
+        if world.steps == 0:
             self.perception.reset()
-        self._stamp = scene.stamp
         q, _, opening = world.joint_state()
         attention = None
         if thought is not None and thought.attention is not None:

@@ -26,7 +26,7 @@ WORKSPACE_LOW = (0.36, -0.27)
 WORKSPACE_HIGH = (0.66, 0.27)
 HOME_TOOL = (0.44, 0.0, 0.27)
 HAND_RADIUS = 0.13  # m, of the open hand seen from above, with room to spare
-BENCH_SUITES = ("static-1", "static-2", "dynamic-3", "dynamic-4", "clutter-5")
+BENCH_SUITES = ("alone-0", "static-1", "static-2", "dynamic-3", "dynamic-4", "clutter-5")
 SUITES = ("free", "demo", *BENCH_SUITES)
 
 

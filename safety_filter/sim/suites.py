@@ -1,5 +1,6 @@
 """Scenes of the benchmark: pure functions of suite, task and seed.
 
+alone-0    target and destination only: what the filter must not change
 static-1   a tall obstacle stands beside the target, on the side the arm comes from or leaves to
 static-2   a tall obstacle stands across the way, farther off
 dynamic-3  an obstacle moves on a straight line for 1.5 s, then stands across the way
@@ -8,8 +9,8 @@ dynamic-4  one to three movers of 0.1-0.3 m/s: they cross, reverse, stop and go,
            and in one scene of four the target itself is moved before the grasp
 clutter-5  6-10 objects with narrow gaps
 
-The first three follow the levels of SafeLIBERO (arXiv 2512.11891) and the dynamic variant of KNOWS
-(arXiv 2606.09749). Every mover keeps within the acceleration that config/filter.yaml declares.
+static-1 to dynamic-3 follow the levels of SafeLIBERO (arXiv 2512.11891) and the dynamic variant of
+KNOWS (arXiv 2606.09749). No mover accelerates more than config/filter.yaml declares.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safety_filter.sim.catalogue import DESTINATIONS, GRASPABLE, OBSTACLES, UNKNOWN, Shape
 from safety_filter.sim.paths import ACCELERATION, Path
@@ -31,14 +33,18 @@ from safety_filter.sim.scene import (
 )
 
 Rng = np.random.Generator
+Xy = NDArray[np.float64]
 Point = tuple[float, float, float]
 TASKS: tuple[tuple[str, str], ...] = (
     ("cube", "plate"), ("can", "bin"), ("block", "tray"), ("ball", "bin"),
     ("brick", "zone"), ("can", "plate"), ("block", "zone"), ("cube", "tray"))
 """Target's shape and destination; colours, wording and layout come from the seed."""
-# Half sizes (x, y) of what comes down over a goal: hand and open fingers, m.
-_HAND, _FINGERS, _HAND_HEIGHT = (0.045, 0.115), (0.022, 0.070), 0.05
+# Half sizes (x, y) of what comes down over a goal: hand and open fingers, m. The hand's lower side
+# is so high above the goal's centre, the wrist's, a disc behind the hand, as high as that.
+_HAND, _FINGERS, _HAND_HEIGHT = (0.045, 0.115), (0.022, 0.070), 0.035
+_WRIST_BACK, _WRIST_RADIUS, _WRIST_HEIGHT = 0.09, 0.075, 0.12
 _TALL = [OBSTACLES["bottle"], OBSTACLES["carton"], UNKNOWN["cross"]]
+_STANDING = {"cross": UNKNOWN["cross"]}  # the teddy does not stand by itself
 _CLUTTER_LOW, _CLUTTER_HIGH = (0.34, -0.33), (0.70, 0.33)
 
 
@@ -55,6 +61,12 @@ class Draft:
         """The two ways of the tool: to the target, and on to the destination."""
         return (HOME_TOOL, self.goals[0]), self.goals
 
+    def passes(self, leg: int, share: float) -> float:
+        """About when an undisturbed arm is at this share of a leg, s: 0.26 m/s, 0.9 s to grasp."""
+        lengths = [float(np.linalg.norm(np.subtract(b, a))) for a, b in self.legs]
+        before = 0.25 if leg == 0 else 0.25 + lengths[0] / 0.26 + 0.9
+        return before + share * lengths[leg] / 0.26
+
     def fits(self, spec: ObjectSpec, gap: float) -> bool:
         """Whether a spec stays `gap` away from all others and leaves room for the hand."""
         return clear(spec, self.specs, gap) and self.reachable(spec)
@@ -64,7 +76,7 @@ class Draft:
         if spec.path is not None and np.isinf(spec.path.stops_at):
             return True
         where = spec.position if spec.path is None else spec.path.end
-        return all(hand_gap(goal, where, spec.shape) > 0.015 for goal in self.goals)
+        return all(hand_gap(goal, where, spec.shape) > 0.025 for goal in self.goals)
 
     def add(self, spec: ObjectSpec | None) -> bool:
         """Put a spec in, unless it is None or its name is taken; return whether it is in."""
@@ -89,7 +101,11 @@ def hand_gap(goal: Point, where: Point, shape: Shape) -> float:
         return np.inf
     half = _HAND if top > goal[2] + _HAND_HEIGHT else _FINGERS
     off = np.abs(np.subtract(where[:2], goal[:2])) - half
-    return float(np.hypot(*np.maximum(off, 0.0)) - shape.radius)
+    gap = float(np.hypot(*np.maximum(off, 0.0)))
+    if top > goal[2] + _WRIST_HEIGHT:
+        back = np.asarray(goal[:2]) * (1 - _WRIST_BACK / np.hypot(*goal[:2]))
+        gap = min(gap, float(np.hypot(*np.subtract(where[:2], back))) - _WRIST_RADIUS)
+    return gap - shape.radius
 
 
 def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
@@ -117,11 +133,15 @@ def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
     return Draft(rng, [start, destination], (target.position, destination.position))
 
 
+def _alone_0(draft: Draft) -> bool:
+    return True
+
+
 def _static_1(draft: Draft) -> bool:
     rng, (goal, destination) = draft.rng, draft.goals
     came = HOME_TOOL if rng.random() < 0.5 else destination
     bearing = np.arctan2(came[1] - goal[1], came[0] - goal[0]) + rng.uniform(-0.7, 0.7)
-    gap = rng.uniform(0.02, 0.05)
+    gap = rng.uniform(0.026, 0.05)
     spec = draw_spec(rng, _TALL[int(rng.integers(len(_TALL)))], "object", False)
     for reach in np.arange(0.08, 0.24, 0.005):
         there = _at(spec, np.add(goal[:2], reach * np.array([np.cos(bearing), np.sin(bearing)])))
@@ -158,44 +178,54 @@ def _dynamic_4(draft: Draft) -> bool:
     unknown_moves = rng.random() < 0.5
     for index in range(movers):
         shapes = UNKNOWN if index == 0 and unknown_moves else OBSTACLES
-        for _ in range(60):
+        for _ in range(150):
             mover = _mover(rng, draft, choose(rng, shapes))
             if mover is not None and draft.fits(mover, 0.012) and draft.add(mover):
                 break
         else:
             return False
-    return (unknown_moves or _stand(draft, choose(rng, UNKNOWN))) and _distract(draft)
+    return (unknown_moves or _stand(draft, choose(rng, _STANDING))) and _distract(draft)
 
 
 def _mover(rng: Rng, draft: Draft, shape: Shape) -> ObjectSpec | None:
-    """One of five ways to be in the way; None if the swing would be too quick."""
+    """One of five ways to be in the way when the arm comes; None if this draw cannot be timed."""
     way = ("cross", "reverse", "stop", "behind", "place")[int(rng.integers(5))]
-    speed, delay = float(rng.uniform(0.10, 0.30)), float(rng.uniform(0.0, 2.0))
+    speed, half = float(rng.uniform(0.10, 0.30)), float(rng.uniform(0.12, 0.26))
     lift = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.06, 0.14))
-    centre = _across(draft, 0.05)
-    angle, half = rng.uniform(-np.pi, np.pi), rng.uniform(0.16, 0.28)
+    angle = rng.uniform(-np.pi, np.pi)
+    leg = 0 if rng.random() < 0.3 else 1
+    share = rng.uniform(0.3, 0.8)
+    if way == "place":  # while the object is brought down
+        leg, share = 1, 0.95
+    centre = _beside(draft, leg, share, 0.04)
     kind = {"reverse": ("reversing", "arc")[int(rng.integers(2))],
             "stop": "stop_and_go"}.get(way, "straight")
     if way == "behind":  # the far side of the arm, as the camera sees it
         centre = np.array([rng.uniform(0.34, 0.42), rng.uniform(-0.05, 0.05)])
         angle, kind = rng.choice([-1, 1]) * np.pi / 2 + rng.uniform(-0.2, 0.2), "reversing"
-    if way == "place":  # sets off about when the object is carried
-        goal = np.array(draft.goals[1][:2])
-        centre, delay = goal + rng.uniform(-0.10, 0.10, 2), float(rng.uniform(2.5, 4.5))
     if kind in ("reversing", "arc"):
         speed = min(speed, float(np.sqrt(ACCELERATION * half)))  # 2 v^2 / L with L = 2 half
     step = half * np.array([np.cos(angle), np.sin(angle)])
+    if kind == "arc":  # its apex is where the others have their middle
+        centre = centre - np.array([step[1], -step[0]])
+    travel = {"straight": half / speed + speed / ACCELERATION / 2,
+              "stop_and_go": half / speed + speed / ACCELERATION,
+              "reversing": np.pi * half / (2 * speed),
+              "arc": np.pi**2 * half / (4 * speed)}[kind]
+    delay = draft.passes(leg, share) + rng.uniform(-0.5, 0.3) - travel
+    if delay < -0.3:
+        return None
     base = draw_spec(rng, shape, "mover", False)
     height = shape.half_extents[2] + lift
     start, end = ((*map(float, point), height) for point in (centre - step, centre + step))
-    path = Path(kind, start, end, speed, delay, float(rng.uniform(0.5, 1.5)))
+    path = Path(kind, start, end, speed, max(0.0, float(delay)), float(rng.uniform(0.5, 1.5)))
     return replace(base, position=start, path=path)
 
 
 def _clutter_5(draft: Draft) -> bool:
     rng = draft.rng
     count = int(rng.integers(6, 11))
-    pools = (GRASPABLE, OBSTACLES, UNKNOWN)
+    pools = (GRASPABLE, OBSTACLES, _STANDING)
     for _ in range(count - 1):  # the target is one of them
         pool = pools[int(rng.choice(3, p=[0.55, 0.30, 0.15]))]
         if not _stand(draft, choose(rng, pool), _CLUTTER_LOW, _CLUTTER_HIGH):
@@ -226,19 +256,22 @@ def _stand(draft: Draft, shape: Shape, low: tuple[float, float] = WORKSPACE_LOW,
     return False
 
 
-def _across(draft: Draft, aside: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _across(draft: Draft, aside: float) -> Xy:
     """A point (2,) in the middle of one of the two ways, up to `aside` off it."""
     rng = draft.rng
-    a, b = (np.array(p[:2]) for p in draft.legs[0 if rng.random() < 0.3 else 1])
+    return _beside(draft, 0 if rng.random() < 0.3 else 1, rng.uniform(0.35, 0.65), aside)
+
+
+def _beside(draft: Draft, leg: int, share: float, aside: float) -> Xy:
+    a, b = (np.array(p[:2]) for p in draft.legs[leg])
     along = b - a
     normal = np.array([-along[1], along[0]]) / max(float(np.linalg.norm(along)), 1e-9)
-    return np.asarray(a + rng.uniform(0.35, 0.65) * along + rng.uniform(-aside, aside) * normal)
+    return np.asarray(a + share * along + draft.rng.uniform(-aside, aside) * normal)
 
 
-def _at(spec: ObjectSpec, xy: np.ndarray[tuple[int], np.dtype[np.float64]]) -> ObjectSpec:
+def _at(spec: ObjectSpec, xy: Xy) -> ObjectSpec:
     return replace(spec, position=(float(xy[0]), float(xy[1]), spec.shape.half_extents[2]))
 
 
-_FILL = {"static-1": _static_1, "static-2": _static_2, "dynamic-3": _dynamic_3,
-         "dynamic-4": _dynamic_4, "clutter-5": _clutter_5}
-NAMES = tuple(_FILL)
+_FILL = {"alone-0": _alone_0, "static-1": _static_1, "static-2": _static_2,
+         "dynamic-3": _dynamic_3, "dynamic-4": _dynamic_4, "clutter-5": _clutter_5}

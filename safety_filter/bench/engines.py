@@ -1,0 +1,137 @@
+"""Where episodes run: worker processes of this machine, or a Ray cluster. Same results."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from safety_filter.bench.jobs import Config, Job, run_job
+
+Runner = Callable[[Config, Job], dict[str, Any]]
+ATTEMPTS = 2  # a job whose worker died is tried once more
+
+
+class EngineError(RuntimeError):
+    """The engine cannot be started; says what to do."""
+
+
+def failed(job: Job, error: str) -> dict[str, Any]:
+    """The line of an episode that could not be run."""
+    return {"suite": job.suite, "seed": job.seed, "method": job.method, "error": error}
+
+
+def attempt(run: Runner, config: Config, job: Job) -> dict[str, Any]:
+    """Run a job; an exception becomes its line."""
+    try:
+        return run(config, job)
+    except Exception as error:  # any fault of one episode must not end the others
+        return failed(job, f"{type(error).__name__}: {error} | {traceback.format_exc(limit=-3)}")
+
+
+def processes(config: Config, jobs: Iterable[Job], workers: int,
+              run: Runner = run_job) -> Iterator[dict[str, Any]]:
+    """Yield the lines of all jobs in the order in which they end.
+
+    A worker that dies takes only its own job with it: that is tried once more in a new worker and
+    then reported. Workers end with the generator.
+    """
+    context = mp.get_context("spawn")
+    waiting = deque((job, 1) for job in jobs)
+    pool: dict[Connection, tuple[Any, tuple[Job, int] | None]] = {}
+    try:
+        while waiting or any(busy for _, busy in pool.values()):
+            while waiting and len(pool) < workers:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, run, config), daemon=True)
+                process.start()
+                theirs.close()
+                pool[ours] = (process, None)
+            for pipe, (process, busy) in list(pool.items()):
+                if busy is None and waiting:
+                    pool[pipe] = (process, waiting.popleft())
+                    pipe.send(pool[pipe][1][0])  # type: ignore[index]
+            for pipe in wait([p for p, (_, busy) in pool.items() if busy]):
+                assert isinstance(pipe, Connection)
+                process, busy = pool[pipe]
+                assert busy is not None
+                try:
+                    line = pipe.recv()
+                    pool[pipe] = (process, None)
+                except (EOFError, OSError):
+                    process.join()
+                    del pool[pipe]
+                    job, tried = busy
+                    if tried < ATTEMPTS:
+                        waiting.appendleft((job, tried + 1))
+                        continue
+                    line = failed(job, f"worker died {tried} times, exit code {process.exitcode}")
+                yield line
+    finally:
+        for pipe, (process, _) in pool.items():
+            pipe.close()
+            process.terminate()
+        for process, _ in pool.values():
+            process.join(5.0)
+
+
+def _serve(pipe: Connection, run: Runner, config: Config) -> None:
+    """A worker: one job after the other until the pipe closes."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    while True:
+        try:
+            job = pipe.recv()
+            pipe.send(attempt(run, config, job))
+        except (EOFError, OSError):
+            return
+
+
+def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
+                run: Runner = run_job) -> Iterator[dict[str, Any]]:
+    """The same on Ray: a local instance, or the cluster at `address`.
+
+    Every machine needs this package installed.
+
+    Raises:
+        EngineError: Ray is not installed, or the cluster cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError("--ray: Ray is not installed; pip install 'safety_filter[ray]'"
+                          ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False,
+                 ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EngineError(f"--address {address}: no Ray cluster there ({error}); start one with "
+                          "`ray start --head`, or leave --address out") from error
+    try:
+        yield from _on_ray(ray, config, jobs, run)
+    finally:
+        ray.shutdown()
+
+
+def _on_ray(ray: Any, config: Config, jobs: Iterable[Job], run: Runner,
+            ) -> Iterator[dict[str, Any]]:
+    remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(attempt)
+    waiting, running = deque(jobs), {}
+    while waiting or running:
+        room = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        while waiting and len(running) < room:
+            job = waiting.popleft()
+            running[remote.remote(run, config, job)] = job
+        done, _ = ray.wait(list(running))
+        for reference in done:
+            job = running.pop(reference)
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield failed(job, f"worker died {ATTEMPTS} times: {error}")

@@ -1,0 +1,119 @@
+"""Episodes on disk, one JSON line each, appended as they end: nothing is lost or redone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safety_filter.bench.jobs import Job
+from safety_filter.bench.summary import SCHEMA_VERSION
+
+SAME = ("git_revision", "config")  # of the header: what makes results comparable
+
+
+class StoreError(RuntimeError):
+    """Results on disk that cannot be continued; says why and what to do."""
+
+
+class Store:
+    """The file of lines: the header first, then an episode a line, in the order they ended."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Continue the file, or begin it.
+
+        Raises:
+            StoreError: it was written with another schema, revision or configuration.
+            OSError: it cannot be read or written.
+        """
+        self.path = path
+        self.episodes: dict[Job, dict[str, Any]] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size:
+            self._continue(header)
+            self._file = path.open("a", encoding="utf-8")
+        else:
+            self._file = path.open("w", encoding="utf-8")
+            self._write({"schema_version": SCHEMA_VERSION, **header})
+
+    def _continue(self, header: Mapping[str, Any]) -> None:
+        lines = self.path.read_bytes().split(b"\n")
+        whole, torn = lines[:-1], lines[-1]
+        if torn:  # killed while it wrote: that episode is run again
+            with self.path.open("r+b") as file:
+                file.truncate(sum(len(line) + 1 for line in whole))
+        if not whole:
+            raise StoreError(f"{self.path}: no header; delete it or use another --out")
+        found = _parse(self.path, 1, whole[0])
+        schema = found.get("schema_version")
+        if schema != SCHEMA_VERSION:
+            raise StoreError(schema_fault(self.path, found))
+        for name in SAME:
+            if found.get(name) != header[name]:
+                raise StoreError(
+                    f"{self.path}: its {name} is {_short(found.get(name))}, this run's is "
+                    f"{_short(header[name])}; results of both must not be mixed: add --fresh to "
+                    "begin anew, or use another --out")
+        for number, line in enumerate(whole[1:], 2):
+            episode = _parse(self.path, number, line)
+            if "error" not in episode:  # what failed is tried again
+                job = Job(episode["seed"], episode["suite"], episode["method"])
+                self.episodes[job] = episode
+
+    def add(self, episode: dict[str, Any]) -> None:
+        """Keep one line.
+
+        Raises:
+            OSError: no space; what was written before stays.
+        """
+        self._write(episode)
+        self.episodes[Job(episode["seed"], episode["suite"], episode["method"])] = episode
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(content, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def schema_fault(path: Path, content: Mapping[str, Any]) -> str:
+    """Why results of another schema are refused, and how to convert them."""
+    return (f"{path}: schema_version {content.get('schema_version')!r}, this version reads "
+            f"{SCHEMA_VERSION}; its episodes can be made again from their seeds: run "
+            f"`safety-filter bench --seed0 {content.get('seed0', 'SEED')} --episodes "
+            f"{content.get('episodes_per_suite', 'N')} --out ANOTHER`, or read it with the "
+            f"revision that wrote it, {content.get('git_revision', 'unknown')}")
+
+
+def load_summary(path: Path) -> dict[str, Any]:
+    """The content of a suites.json.
+
+    Raises:
+        StoreError: missing, not JSON, or of another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: missing; run `safety-filter bench` first") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: not JSON ({error}); run `safety-filter bench` again, it is "
+                         "rebuilt from the lines of episodes.jsonl") from error
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(schema_fault(path, content))
+    return dict(content)
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except ValueError as error:
+        raise StoreError(f"{path}:{number}: not a JSON object ({error}); the file was edited or "
+                         "damaged: delete that line, its episode is run again") from error
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 120 else text[:117] + "..."
