@@ -9,6 +9,8 @@ import pybullet as p
 import pybullet_data
 import pytest
 
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.robot import RobotModel, read_config
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.monitor.separation import SeparationChecker
 
@@ -111,3 +113,41 @@ def test_nothing_around_is_infinitely_far(checker: SeparationChecker) -> None:
 def test_a_missing_joint_is_named() -> None:
     with pytest.raises(ValueError, match="elbow"):
         SeparationChecker(URDF, ["elbow"], [], "panda_grasptarget", [], [])
+
+
+def test_tool_twist_is_that_of_the_filters_kinematics(checker: SeparationChecker) -> None:
+    kinematics = Kinematics(RobotModel.shipped("panda"))
+    qd = np.linspace(-0.5, 0.5, 7)
+    expected = kinematics.tool(HOME)[2] @ qd
+    np.testing.assert_allclose(checker.tool_twist(HOME, 0.08, qd), expected, atol=1e-9)
+
+
+def test_a_base_away_from_the_urdfs_root_changes_nothing(checker: SeparationChecker) -> None:
+    """Drivers' descriptions begin with a world link; obstacles are in the base link's frame."""
+    mount = (
+        '<link name="world"/><joint name="mount" type="fixed"><parent link="world"/>'
+        '<child link="panda_link0"/><origin xyz="0.3 -0.2 0.7" rpy="0 0 1.2"/></joint></robot>'
+    )
+    text = URDF.read_text().replace("package://", "package://elsewhere_")
+    text = text.replace("</robot>", mount)
+    bodies = read_config("panda")["bodies"]
+    spheres = {k: [(s[:3], s[3]) for s in b["spheres"]] for k, b in bodies.items()}
+    # Meshes of a description that came as text cannot be found: spheres stand in
+    moved, plain = (
+        SeparationChecker(
+            xml, ARM, FINGERS, "panda_grasptarget", ["panda_hand"], FINGER_LINKS, reach=2.0,
+            base_link="panda_link0", spheres=spheres,
+        )
+        for xml in (text, text.replace(mount, "</robot>"))
+    )  # fmt: skip
+    qd = np.linspace(-0.5, 0.5, 7)
+    tracks = _track((0.5, 0.4, 0.5))
+    far, near = (
+        c.check(HOME, 0.08, qd, tracks, 0.0, 0.1).commanded.distance for c in (moved, plain)
+    )
+    assert far == pytest.approx(near, abs=1e-6)
+    # Spheres hold the meshes
+    assert near <= checker.check(HOME, 0.08, qd, tracks, 0.0, 0.1).commanded.distance + 0.01
+    np.testing.assert_allclose(
+        moved.tool_twist(HOME, 0.08, qd), checker.tool_twist(HOME, 0.08, qd), atol=1e-9
+    )

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from ros_rig import START_SECONDS, Rig, running
+from std_msgs.msg import String
 
 from safety_filter import graph
+from safety_filter.core.robot import read_config, urdf_path
+from safety_filter.nodes.qos import LATCHED
 
 pytestmark = pytest.mark.ros
 FILTER, MONITOR = "filter_node", "monitor_node"
@@ -101,5 +105,28 @@ def test_a_node_that_cannot_be_configured_stays_unconfigured(tmp_path: Path) -> 
             assert not _change(rig, FILTER, Transition.TRANSITION_CONFIGURE)
             rig.wait_state(FILTER, "not configured: robot: ur5e: its URDF is not shipped")
             assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
+        finally:
+            rig.close()
+
+
+def test_the_urdf_comes_from_robot_description_and_the_bodies_from_a_robot_file(
+    tmp_path: Path,
+) -> None:
+    """As on an arm whose URDF is not shipped: a driver's text, a file by fit-robot."""
+    source = read_config("panda")
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({k: v for k, v in source.items() if k != "urdf"}))
+    spec = graph.NODES[FILTER].with_parameters(monitored=False, robot=str(file), description=True)
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_state(FILTER, "waiting for /robot_description", START_SECONDS)
+            text = urdf_path(source).read_text()
+            rig.node.create_publisher(String, "robot_description", LATCHED).publish(
+                String(data=text)
+            )
+            rig.wait_state(FILTER, "PASS", START_SECONDS)
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
         finally:
             rig.close()
