@@ -28,8 +28,7 @@ from safety_filter.bags.writer import BagWriter, WriteError, qos
 
 POLL = 0.02  # s between two looks at the queues
 FLUSH = 0.5  # s between two syncs: what a crash may cost, at most
-DISCOVER, DISCOVER_FIRST = 0.5, 0.1  # s between two looks at the graph, later and at first
-SETTLED = 4  # looks without anything new after which the rest of the graph counts as known
+DISCOVER = 0.2  # s between two looks at the graph
 TELL = 5.0  # s between two lines of progress
 QUEUE, IMAGE_QUEUE = 1000, 30  # messages kept by the middleware between two looks
 LARGE = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -69,23 +68,12 @@ class Recorder:
     def __post_init__(self) -> None:
         self._subscriptions: dict[str, tuple[Any, Any]] = {}
         self._refused: set[str] = set()
-        self._quiet = 0
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing new has come up for a while."""
-        return self._quiet >= SETTLED
 
     def discover(self) -> list[str]:
-        """Subscribe to what is new in the graph; returns the new topics.
-
-        Ticks come last: they name the messages that a recording must have to be replayed.
-        """
+        """Subscribe to what is new in the graph; returns the new topics."""
         new = []
         for name, kinds in self._wanted().items():
             if name in self._subscriptions or name in self._refused or name in NEVER:
-                continue
-            if name.endswith("/ticks") and not self.settled:
                 continue
             publishers = self.node.get_publishers_info_by_topic(name)
             if not publishers:
@@ -106,8 +94,6 @@ class Recorder:
             )
             self._subscriptions[name] = subscription, message
             new.append(name)
-        found = bool(self._subscriptions)
-        self._quiet = 0 if new and not self.settled else self._quiet + found
         return new
 
     def poll(self) -> int:
@@ -215,7 +201,7 @@ def watch(sink: Sink, choice: Choice, end: threading.Event) -> None:
     discovered = -DISCOVER
     try:
         while not end.is_set():
-            if time.monotonic() - discovered >= DISCOVER_FIRST:
+            if time.monotonic() - discovered >= DISCOVER:
                 discovered = time.monotonic()
                 recorder.discover()
             recorder.poll()
@@ -234,7 +220,7 @@ def _loop(
         now = time.monotonic()
         if duration is not None and now - started >= duration:
             break
-        if now - discovered >= (DISCOVER if recorder.settled else DISCOVER_FIRST):
+        if now - discovered >= DISCOVER:
             discovered = now
             for name in recorder.discover():
                 print(f"  + {name}", flush=True)

@@ -31,6 +31,7 @@ TYPES = {
     "twist": ms.TWIST,
     "joint_command": ms.ARRAY,
     "ticks": ms.CLOUD,
+    "tick_obstacles": ms.CLOUD,
     "config": ms.STRING,
     # of perception and policy
     "image": ms.IMAGE,
@@ -51,6 +52,7 @@ _ENDINGS = {
     "twist": ("vla_node/twist", "/twist_in", "twist_cmds", "delta_twist_cmds"),
     "joint_command": ("/joint_command_in", "/commands"),
     "ticks": ("filter_node/ticks", "/ticks"),
+    "tick_obstacles": ("filter_node/tick_obstacles", "/tick_obstacles"),
     "config": ("filter_node/config",),
     "image": ("scene/image", "color/image_raw", "/image_raw", "/image"),
     "depth": ("scene/depth", "aligned_depth_to_color/image_raw", "depth/image_raw", "/depth"),
@@ -130,7 +132,10 @@ def load(
     table = _ticks(raw.get(topics.get("ticks", ""), []), robot.n, notes)
     clouds = _clouds(raw.get(topics.get("obstacles", ""), []), notes)
     exact = len(table) > 0 and not reconstruct
-    if not exact:
+    if exact:
+        # After the messages themselves, whose times of receipt are nearer to the filter's
+        clouds += _clouds(raw.get(topics.get("tick_obstacles", ""), []), notes)
+    else:
         from safety_filter.bags.reconstruct import reconstructed
 
         node = {**last.get("node", {})}

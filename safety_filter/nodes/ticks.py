@@ -1,7 +1,8 @@
-"""`~/ticks` and `~/config`: what a recording needs to reproduce the filter's decisions.
+"""`~/ticks`, `~/tick_obstacles`, `~/config`: what a recording needs to reproduce the decisions.
 
 The control loop only keeps references; a timer writes the table ten times a second, and only
-while somebody listens.
+while somebody listens. Obstacles that ticks were the first to use are sent once more beside them:
+a recorder may miss messages of others that reached the filter.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
 from safety_filter.bags import ticks as columns
+from safety_filter.core.inputs import ObstacleSample
 from safety_filter.flight.recorder import Tick
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import LATCHED
@@ -48,6 +50,8 @@ class TickStream:
         self._count = self.version = 0
         self._facts: dict[str, Any] = {}
         self._publisher = node.create_publisher(PointCloud2, "~/ticks", _RELIABLE)
+        self._obstacles = node.create_publisher(PointCloud2, "~/tick_obstacles", _RELIABLE)
+        self._sent: ObstacleSample | None = None
         self._config = node.create_publisher(String, "~/config", LATCHED)
         node.create_timer(PERIOD, self.publish, group)
 
@@ -89,7 +93,13 @@ class TickStream:
         self._watched = self._publisher.get_subscription_count() > 0
         kept = [self._ticks.popleft() for _ in range(len(self._ticks))]
         if not kept:
+            self._sent = None
             return
+        for _, _, tick in kept:
+            used = tick.obstacles
+            if used is not None and used is not self._sent and used.fault is None:
+                self._obstacles.publish(conversion.cloud(used.tracks, used.stamp, used.frame_id))
+            self._sent = used
         table = columns.table(kept, self._n)
         msg = PointCloud2(height=1, width=len(table), fields=self._fields, is_dense=True)
         msg.header.stamp = conversion.stamp(kept[-1][2].now_ros)
