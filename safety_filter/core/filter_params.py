@@ -107,6 +107,21 @@ class FilterParams:
     self_margin: float = param(
         0.0, 'm', -0.05, 0.1, 'clearance between bodies of the robot', runtime=True)
 
+    # speed and separation monitoring
+    ssm: bool = param(
+        False, '-', None, None, 'keep the protective separation distance of ISO/TS 15066 from '
+        'tracks of class person_class', runtime=True)
+    person_class: int = param(0, '-', 0, 2 ** 31 - 1, 'class_id of persons', runtime=True)
+    ssm_human_speed: float = param(
+        1.6, 'm/s', 0.1, 3.0, 'speed v_h of a person towards the robot, at least', runtime=True)
+    ssm_reaction: float = param(
+        0.1, 's', 0.001, 2.0, 'reaction time T_r on top of the measured latency', runtime=True)
+    ssm_deceleration: float = param(
+        2.0, 'm/s^2', 0.1, 20.0, 'least deceleration of a body in a stop (measure it: ISO '
+        '10218-1, annex B)', runtime=True)
+    ssm_intrusion: float = param(
+        0.1, 'm', 0.0, 2.0, 'intrusion distance C of the sensor (ISO 13855)', runtime=True)
+
     # limits
     velocity_scale: float = param(
         0.5, '-', 0.01, 1.0, 'share of the joint velocity limits', runtime=True)

@@ -145,6 +145,9 @@ class Intake:
         """Take new tracks: ellipsoids, the target, and what is held."""
         load_tracks(sample.tracks, self._buffers.obstacles)
         self.count = len(sample.tracks)
+        if p.ssm:
+            persons = sample.tracks['class_id'] == p.person_class
+            self._buffers.obstacles['person'][:self.count] = persons
         self.bounds.sighted(now_ros, sample.stamp, self.count, p)
         self.target.update(sample.tracks)
         holding = bool((sample.tracks['role'] == int(Role.HELD)).any())

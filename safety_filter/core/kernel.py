@@ -9,6 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core.body_bounds import GROUP_DTYPE, Bodies, body_bounds
 from safety_filter.core.held import MOST_HELD, SPHERES_PER_TRACK
 from safety_filter.core.kinematics import (
     carried_acceleration,
@@ -24,19 +25,17 @@ from safety_filter.core.qp import INFINITY, Problem
 from safety_filter.core.robot import Array, Ints, RobotModel, Structs
 from safety_filter.core.rows import (
     COUNT,
-    GROUP_DTYPE,
     NEAREST_DTYPE,
     ROW_DTYPE,
     SELF_ROW,
-    Bodies,
     Rows,
-    body_bounds,
     label_rows,
     obstacle_rows,
     plane_rows,
     self_rows,
     workspace_rows,
 )
+from safety_filter.core.separation import SEPARATION_DTYPE
 
 MAX_ROWS = 2048
 """More rows than this that could bind are an overflow: the step brakes."""
@@ -60,9 +59,10 @@ def assemble(
         middle: Array,
         tool_rotation: Array, tool_position: Array, tool_jacobian: Array, low: Array, high: Array,
         nominal: Array, hessian: Array, gradient: Array, a: Array, b: Array, info: Structs,
-        counts: Ints, nearest: Structs, scratch: Array, obstacles: Structs, q: Array, last: Array,
-        command: Array, obstacle_count: int, sphere_count: int, opening: float, tau: float,
-        exempt: int, kind: int, in_tool_frame: bool) -> tuple[bool, bool]:
+        counts: Ints, nearest: Structs, separation: Structs, scratch: Array, obstacles: Structs,
+        q: Array, last: Array, command: Array, obstacle_count: int, sphere_count: int,
+        opening: float, tau: float, exempt: int, kind: int,
+        in_tool_frame: bool) -> tuple[bool, bool]:
     """Fill kinematics, box, rows and objective of one step.
 
     Returns whether the nominal velocity meets them all, and whether a twist was damped.
@@ -88,7 +88,8 @@ def assemble(
         carried_acceleration(position, omega, alpha, linear, spheres[s].joint, points[s],
                              acceleration[s])
     body_bounds(bodies, low, high)
-    obstacle_rows(rows, bodies, obstacles, obstacle_count, tau, exempt, p, low, high, nearest)
+    obstacle_rows(rows, bodies, obstacles, obstacle_count, tau, exempt, p, low, high, nearest,
+                  separation)
     plane_rows(rows, bodies, planes, p, low, high)
     bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
     workspace_rows(rows, workspace, tool_position, tool_jacobian, bend, p, low, high, scratch)
@@ -218,6 +219,7 @@ class Buffers:
         self.counts = np.zeros(4, np.int64)
         self.nearest = np.zeros(1, NEAREST_DTYPE)
         self.nearest_words = self.nearest.view(np.float64)  # plain arrays are quicker to copy
+        self.separation = np.zeros(1, SEPARATION_DTYPE)
         self.scratch = np.zeros((n, 3))
         self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.bool_)
         self.at_bound = np.zeros(1, np.int64)
@@ -232,7 +234,7 @@ class Buffers:
             self.groups, self.omega, self.alpha, self.linear, self.middle, self.tool_rotation,
             self.tool_position, self.tool_jacobian, self.low, self.high, self.nominal,
             self.hessian, self.gradient, self.a, self.b, self.info, self.counts, self.nearest,
-            self.scratch, self.obstacles, self.q, self.last, self.command)
+            self.separation, self.scratch, self.obstacles, self.q, self.last, self.command)
         self._verify: tuple[Any, ...] = (
             self.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
             self.axis, self.points, self.tool_position, self.tool_jacobian, self.low, self.high,

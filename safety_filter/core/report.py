@@ -16,8 +16,10 @@ from safety_filter.core.rows import (
     OBSTACLE_ROW,
     PLANE_ROW,
     ROW_DTYPE,
+    SEPARATION_ROW,
     WORKSPACE_ROW,
 )
+from safety_filter.core.separation import SEPARATION_DTYPE, TERMS, Separation
 
 WHOLE_ARM, TOOL_ONLY = 'whole arm', 'tool bodies only'
 """Which bodies a decision is about."""
@@ -41,13 +43,14 @@ class Evidence(NamedTuple):
     nearest: Array     # one NEAREST_DTYPE, as words
     rows: Array        # (k, words of ROW_DTYPE) of the rows that hold with equality
     bounds: int        # bit i: joint i is held back by its box
+    separation: Array  # one SEPARATION_DTYPE, as words
 
     @classmethod
     def of(cls, robot: RobotModel, b: Buffers, changed: bool) -> Evidence:
         """Return the evidence of the last step; rows and bounds only where it changed anything."""
         count = b.counts[COUNT] if changed else 0
         return cls(robot, b.nearest_words.copy(), b.info_words[:count][b.tight[:count]],
-                   int(b.at_bound[0]) if changed else 0)
+                   int(b.at_bound[0]) if changed else 0, b.separation.view(np.float64).copy())
 
     def pair(self) -> NearestPair | None:
         """Return the nearest pair, None without obstacles."""
@@ -57,6 +60,14 @@ class Evidence(NamedTuple):
         return NearestPair(link_name(self.robot, int(pair['body'])), int(pair['track']),
                            float(pair['distance']),
                            np.stack([pair['on_robot'], pair['on_obstacle']]))
+
+    def least_separation(self) -> Separation | None:
+        """Return the protective separation distance of the tightest pair, None without persons."""
+        pair = self.separation.view(SEPARATION_DTYPE)[0]
+        if pair['track'] < 0:
+            return None
+        return Separation(link_name(self.robot, int(pair['body'])), int(pair['track']),
+                          *(float(pair[t]) for t in TERMS))
 
     def active(self) -> tuple[str, ...]:
         """Return the names of the rows that hold with equality and of the joints at a bound."""
@@ -96,6 +107,11 @@ class Decision:
         return self.evidence.active() if self.evidence else ()
 
     @property
+    def separation(self) -> Separation | None:
+        """Return what speed and separation monitoring found, None where it is off or idle."""
+        return self.evidence.least_separation() if self.evidence else None
+
+    @property
     def min_distance(self) -> float:
         """Return the distance of the nearest pair, m; infinite without one."""
         if self.evidence is None:
@@ -120,6 +136,8 @@ def row_name(robot: RobotModel, row: Record) -> str:
     body, other = link_name(robot, int(row['body'])), int(row['other'])
     if row['kind'] == OBSTACLE_ROW:
         return f'{body}~track {int(row["track"])}'
+    if row['kind'] == SEPARATION_ROW:
+        return f'{body}~person {int(row["track"])}'
     if row['kind'] == PLANE_ROW:
         return f'{body}~plane {other}'
     if row['kind'] == WORKSPACE_ROW:

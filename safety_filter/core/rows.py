@@ -7,11 +7,14 @@ g(n) = n.(p - c) - r - sqrt(n'Qn), at most the true distance. With n frozen for 
     margin = m0 + k_p sqrt(n' Sp n) + k_v sqrt(n' Sv n) tau + a tau^2 / 2 + tracking error
 
 keeps h >= 0: c is predicted by the latency tau, a bounds the obstacle's acceleration, and c Ts / 2
-covers the curvature of the sphere's path while q' is held (see `body_bounds`). Planes, the
+covers the curvature of the sphere's path while q' is held (see body_bounds.py). Planes, the
 workspace and the robot's own sphere pairs have such rows without the obstacle terms.
 
 Each row is asked for with a comfort reserve: `comfort_margin` more, and a gentler alpha. Where the
 rows cannot all hold so, the reserve of some is used first; only beyond it is slack, and a stop.
+
+For tracks of persons there may be a second row, that of speed and separation monitoring (see
+separation.py): n'J q' >= c Ts / 2 - v, v the greatest approach speed that the distance allows.
 
 A row that no q' in the velocity box can violate is left out: that loses nothing.
 """
@@ -24,11 +27,13 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core.body_bounds import Bodies, joint_spread
 from safety_filter.core.ellipsoids import separating_normal, spread
 from safety_filter.core.robot import Array, BodyKind, Ints, Record, Structs
+from safety_filter.core.separation import approach_limit, note, protective_distance
 from safety_filter.core.wire import Role
 
-OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW = 0, 1, 2, 3
+OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW, SEPARATION_ROW = 0, 1, 2, 3, 4
 LEVEL_MOVING, LEVEL_STATIC = 1, 2
 
 ROW_DTYPE = np.dtype([
@@ -56,20 +61,6 @@ _HAND, _FINGER, _HELD = int(BodyKind.HAND), int(BodyKind.FINGER), int(BodyKind.H
 _TARGET, _SUPPORT, _HELD_TRACK = int(Role.TARGET), int(Role.SUPPORT), int(Role.HELD)
 
 
-class Bodies(NamedTuple):
-    """The robot's spheres at one instant, and bounds that hold for every q' in the box."""
-
-    spheres: Structs
-    points: Array        # (s, 3) centres
-    jacobian: Array      # (s, n, 3)
-    velocity: Array      # (s, 3) at the middle of the box
-    acceleration: Array  # (s, 3) the same, at constant q'
-    speed: Array         # (s,) greatest speed in the box, m/s
-    spread: Array        # (s,) most that the acceleration differs from the middle's, m/s^2
-    curve: Array         # (s,) greatest acceleration, m/s^2
-    groups: Structs      # GROUP_DTYPE
-
-
 class Rows(NamedTuple):
     """Rows a (m, n), b (m,) with what they are about; counts[COUNT] of them are in use."""
 
@@ -77,12 +68,6 @@ class Rows(NamedTuple):
     b: Array
     info: Structs
     counts: Ints
-
-
-GROUP_DTYPE = np.dtype([
-    ('start', 'i8'), ('stop', 'i8'), ('fixed', 'i8'),
-    ('radius', 'f8'), ('speed', 'f8'), ('curve', 'f8'), ('centre', 'f8', 3)], align=True)
-"""The spheres of one link, with a ball about them all."""
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -107,70 +92,14 @@ def class_k_inverse(speed: float, slope: float, deceleration: float) -> float:
 
 
 @nb.njit(cache=True, error_model='numpy')
-def body_bounds(bodies: Bodies, low: Array, high: Array) -> None:
-    """Fill velocity, greatest speed and acceleration of every sphere for q' in the box.
-
-    At constant q' a point accelerates by sum_i q'_i sum_{j<=i} (2 - d_ij) q'_j z_j x J_i. With q'
-    = m + d, |d| <= w, that differs from its value at m by at most
-    sum_i |J_i| sum_{j<=i} (2 - d_ij) (|m_i| w_j + w_i |m_j| + w_i w_j).
-    """
-    for s in range(len(bodies.points)):
-        vx, vy, vz, wide = 0.0, 0.0, 0.0, 0.0
-        for i in range(bodies.spheres[s].columns):
-            column = bodies.jacobian[s, i]
-            middle, half = (low[i] + high[i]) / 2.0, (high[i] - low[i]) / 2.0
-            vx, vy, vz = vx + column[0] * middle, vy + column[1] * middle, vz + column[2] * middle
-            wide += half * np.sqrt(column[0] ** 2 + column[1] ** 2 + column[2] ** 2)
-        bodies.velocity[s, 0], bodies.velocity[s, 1], bodies.velocity[s, 2] = vx, vy, vz
-        bodies.speed[s] = np.sqrt(vx * vx + vy * vy + vz * vz) + wide
-        bodies.spread[s] = _spread(bodies, s, 0, low, high)
-        a = bodies.acceleration[s]
-        bodies.curve[s] = np.sqrt(a[0] ** 2 + a[1] ** 2 + a[2] ** 2) + bodies.spread[s]
-    for g in range(len(bodies.groups)):
-        _group_bounds(bodies, g)
-
-
-@nb.njit(cache=True, error_model='numpy')
-def _spread(bodies: Bodies, s: int, first: int, low: Array, high: Array) -> float:
-    """Return the sum in `body_bounds` over the joints from `first` on."""
-    total, middles, halves = 0.0, 0.0, 0.0
-    for i in range(first, bodies.spheres[s].columns):
-        column = bodies.jacobian[s, i]
-        length = np.sqrt(column[0] ** 2 + column[1] ** 2 + column[2] ** 2)
-        middle, half = abs(low[i] + high[i]) / 2.0, (high[i] - low[i]) / 2.0
-        total += length * (half * (2.0 * middle + half)
-                           + 2.0 * (middle * halves + half * middles + half * halves))
-        middles, halves = middles + middle, halves + half
-    return float(total)
-
-
-@nb.njit(cache=True, error_model='numpy')
-def _group_bounds(bodies: Bodies, index: int) -> None:
-    group = bodies.groups[index]
-    count = group.stop - group.start
-    for k in range(3):
-        group.centre[k] = 0.0
-        for s in range(group.start, group.stop):
-            group.centre[k] += bodies.points[s, k] / count
-    group.radius = group.speed = group.curve = 0.0
-    for s in range(group.start, group.stop):
-        x = bodies.points[s, 0] - group.centre[0]
-        y = bodies.points[s, 1] - group.centre[1]
-        z = bodies.points[s, 2] - group.centre[2]
-        out = np.sqrt(x * x + y * y + z * z) + bodies.spheres[s].radius
-        group.radius = max(group.radius, out)
-        group.speed = max(group.speed, bodies.speed[s])
-        group.curve = max(group.curve, bodies.curve[s])
-
-
-@nb.njit(cache=True, error_model='numpy')
 def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: float, nz: float,
          h: float, drift: float, bend: float, comfort: float, p: Record, kind: int, sphere: int,
-         other: int, level: int) -> None:
+         other: int, level: int, pace: float = -1.0) -> None:
     """Append n'J q' >= drift - alpha(h) + bend unless every q' in the box meets it.
 
     `drift` is how fast the other side may come closer (m/s), `bend` the sampled-data term (m/s),
-    `comfort` the extra clearance (m), none where contact is wanted.
+    `comfort` the extra clearance (m), none where contact is wanted. `pace` >= 0 (m/s) takes the
+    place of alpha(h).
     """
     count = rows.counts[COUNT]
     if count == len(rows.b):
@@ -180,6 +109,8 @@ def _add(rows: Rows, low: Array, high: Array, jacobian: Array, nx: float, ny: fl
     alpha = max(class_k(h, p.alpha0, p.brake_acceleration), -p.retreat_speed)
     gentle = class_k(h - comfort, share * p.alpha0, share * p.brake_acceleration)
     gentle = max(min(gentle, alpha), -p.retreat_speed)
+    if pace >= 0.0:
+        alpha = gentle = pace
     bound = drift + bend - gentle
     row = rows.a[count]
     least, most = 0.0, 0.0
@@ -222,7 +153,8 @@ def _bend(bodies: Bodies, s: int, nx: float, ny: float, nz: float, p: Record) ->
 
 @nb.njit(cache=True, error_model='numpy')
 def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, tau: float,
-                  exempt: int, p: Record, low: Array, high: Array, nearest: Structs) -> None:
+                  exempt: int, p: Record, low: Array, high: Array, nearest: Structs,
+                  separation: Structs) -> None:
     """Append the rows of every sphere against every obstacle; `exempt` is the id of the target.
 
     A link whose ball is so far that alpha(h) exceeds any closing speed is passed over, likewise a
@@ -230,6 +162,7 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
     """
     best = nearest[0]
     best.body, best.track, best.distance = -1, -1, np.inf
+    separation[0].track, separation[0].margin = -1, np.inf
     for o in range(count):
         e = obstacles[o]
         if e.role == _HELD_TRACK:
@@ -253,6 +186,9 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
             rows.counts[CANDIDATES] += group.stop - group.start
             bend = p.sampled_data * group.curve * p.period / 2.0
             clear = widest + _clearance(group.speed + fastest + bend, p)
+            if e.person:
+                clear = max(clear, protective_distance(
+                    max(p.ssm_human_speed, fastest), group.speed + bend, tau, widest, p))
             x, y, z = cx - group.centre[0], cy - group.centre[1], cz - group.centre[2]
             rim = group.radius + e.reach
             d2 = x * x + y * y + z * z
@@ -282,6 +218,17 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 drift = approach + v_spread + surge
                 h = (distance - fixed_margin - v_spread * tau
                      - p.sigma_position * spread(e.p_cov, nx, ny, nz))
+                if e.person:
+                    human = max(p.ssm_human_speed, approach + v_spread)
+                    seen = p.sigma_position * spread(e.p_cov, nx, ny, nz) + p.obstacle_margin
+                    robot = max(0.0, -(nx * bodies.velocity[s, 0] + ny * bodies.velocity[s, 1]
+                                       + nz * bodies.velocity[s, 2]))
+                    note(separation[0], g, e.id, distance, human, robot, tau, seen, p)
+                    doubt = seen + p.tracking_error
+                    _add(rows, low, high, bodies.jacobian[s], nx, ny, nz,
+                         distance - protective_distance(human, 0.0, tau, doubt, p), 0.0,
+                         _bend(bodies, s, nx, ny, nz, p), 0.0, p, SEPARATION_ROW, s, o,
+                         LEVEL_MOVING, approach_limit(distance, human, tau, doubt, p))
                 comfort = p.comfort_margin
                 if is_target and kind == _HAND:
                     h, drift, comfort = distance - p.target_hand_margin, approach, 0.0
@@ -368,7 +315,7 @@ def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, l
         distal, first = i, bodies.spheres[j].columns
         if bodies.spheres[j].columns > bodies.spheres[i].columns:
             distal, first = j, bodies.spheres[i].columns
-        spread = _spread(bodies, distal, first, low, high)
+        spread = joint_spread(bodies, distal, first, low, high)
         for c in range(len(low)):
             for r in range(3):
                 scratch[c, r] = bodies.jacobian[i, c, r] - bodies.jacobian[j, c, r]
@@ -384,4 +331,5 @@ def label_rows(rows: Rows, bodies: Bodies, obstacles: Structs) -> None:
         info = rows.info[k]
         info.body = bodies.spheres[info.sphere].group if info.sphere >= 0 else -1
         info.other_body = bodies.spheres[info.other].group if info.kind == SELF_ROW else -1
-        info.track = obstacles[info.other].id if info.kind == OBSTACLE_ROW else -1
+        seen = info.kind == OBSTACLE_ROW or info.kind == SEPARATION_ROW
+        info.track = obstacles[info.other].id if seen else -1
