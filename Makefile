@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint bench bench-quick bench-filter bench-loop prove evaluate clean venv
+.PHONY: demo test lint bench bench-quick bench-filter bench-loop prove evaluate pages clean venv
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -39,6 +39,14 @@ prove: $(STAMP)
 evaluate: $(STAMP)
 	$(VENV)/bin/safety-filter evaluate vla $(ARGS)
 	$(VENV)/bin/safety-filter evaluate perception $(ARGS)
+
+# docs and policies that are written from tables in the code; tests say when they are out of date
+pages: $(STAMP)
+	$(VENV)/bin/safety-filter parameters > docs/parameters.md
+	$(VENV)/bin/safety-filter interfaces > docs/topics.md
+	$(VENV)/bin/safety-filter doctor --page > docs/troubleshooting.md
+	$(VENV)/bin/safety-filter policy > config/security/demo.policy.xml
+	$(VENV)/bin/safety-filter policy --arm panda > config/security/arm.policy.xml
 
 venv: $(STAMP)
 

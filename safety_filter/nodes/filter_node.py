@@ -308,9 +308,10 @@ class FilterNode(ManagedNode):
         self._velocity_msg.data = array("d", qd)
         self._velocity_out.publish(self._velocity_msg)
         self._twist_out.publish(conversion.fill_twist(self._twist_msg, twist, now))
-        arm, measured = self._arm, self._measured(now)
+        arm = self._arm
         if arm is None:
             return
+        measured = self._measured(now) if arm.needs_state else None
         if not self.params.monitored:
             arm.publish(qd, twist, measured, now)
         elif self._monitor_fault:

@@ -80,6 +80,7 @@ def _node(spec: graph.NodeSpec) -> Node:
         package=graph.PACKAGE,
         executable=spec.name,
         name=spec.name,
+        exec_name=spec.name,  # in launch's own messages, where the prefix would stand otherwise
         namespace=spec.namespace,
         remappings=list(spec.remappings),
         parameters=[*graph.parameter_files(spec), spec.parameters],

@@ -34,3 +34,14 @@ def test_config_files_name_only_declared_parameters() -> None:
         content = yaml.safe_load(graph.share(f"config/{spec.config}").read_text())
         given = set(content["/**"]["ros__parameters"]) - {"use_sim_time"}
         assert given <= {row.name for table in tables[name] for row in table.rows}
+
+
+def test_the_beginning_of_a_cells_file_is_valid_for_every_node() -> None:
+    content = yaml.safe_load(graph.share("config/cell.yaml").read_text())
+    tables = node_tables()
+    for name, section in content.items():
+        given = dict(section["ros__parameters"])
+        for table in tables[name]:
+            own = {row.name for row in table.rows} & set(given)
+            table.validate({key: given.pop(key) for key in own})
+        assert not given, (name, given)
