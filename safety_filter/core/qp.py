@@ -221,10 +221,12 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
     n, m = len(problem.gradient), len(problem.rows)
     caps = np.full(m, INFINITY) if most is None else np.ascontiguousarray(most)
     levels = np.ascontiguousarray(levels)
-    chosen = np.zeros(min(m, ADDED_ROWS * MAX_ROUNDS), np.int64)
+    chosen = np.zeros(m, np.int64)
     slack, x, count = np.zeros(m), start, 0
     for turn in range(MAX_ROUNDS):
-        before, count = count, _grow(problem.rows, problem.lower[n:], x, chosen, count)
+        # Few at first, for few decide; more and more where that does not end.
+        before, count = count, _grow(problem.rows, problem.lower[n:], x, chosen, count,
+                                     ADDED_ROWS << (turn // 3))
         if turn and before == count:
             return Relaxed(True, x, slack, 'solved')
         *relaxed, size = _with_slack(problem.hessian, problem.gradient, problem.rows,
@@ -238,12 +240,12 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _grow(rows: Array, bounds: Array, x: Array, chosen: Ints, count: int) -> int:
-    """Append the rows that x violates most to `chosen[:count]`; return the new count."""
+def _grow(rows: Array, bounds: Array, x: Array, chosen: Ints, count: int, most: int) -> int:
+    """Append the `most` rows that x violates most to `chosen[:count]`; return the new count."""
     rest = rows @ x - bounds
     for k in range(count):
         rest[chosen[k]] = 0.0
-    for _ in range(ADDED_ROWS):
+    for _ in range(most):
         if count == len(chosen):
             break
         worst = np.argmin(rest)

@@ -41,6 +41,7 @@ class Track:
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
+    cruise: float = 0.0  # speed when it was last seen well
     hidden: bool = False  # unseen because something nearer stands there
     attached: bool = False  # moves with the tool
     blob: int = -1  # index of its blob in the last picture, -1 for none
@@ -106,16 +107,17 @@ class Tracker:
         its margin would outgrow the room.
         """
         p = self.params
-        speed = float(np.linalg.norm(track.velocity))
         unseen = track.visible < 0.3
-        resting = track.class_id in self.supports or (unseen and speed < _SLOW)
-        track.state = track.state.predicted(dt, _REST_ACCEL if resting else p.accel_quiet)
+        if not unseen:
+            track.cruise = float(np.linalg.norm(track.velocity))
+        slow = track.class_id in self.supports or (unseen and track.cruise < _SLOW)
+        track.state = track.state.predicted(dt, _REST_ACCEL if slow else p.accel_quiet)
         if unseen:
             # Nothing says that it still moves: slow motion was noise, fast motion ends.
-            fade = np.exp(-dt / (0.2 if speed < _SLOW else 1.0))
-            track.state = track.state.slowed(
-                min(fade, p.initial_speed / max(speed, 1e-9))
-            ).confined(p.unseen_sigma, p.unseen_speed)
+            fade = np.exp(-dt / (0.2 if slow else 1.5))
+            most = p.initial_speed / max(float(np.linalg.norm(track.velocity)), 1e-9)
+            track.state = track.state.slowed(min(fade, most)).confined(
+                p.unseen_sigma, p.unseen_speed)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                is_hidden: Callable[[Track], bool], dt: float) -> None:
