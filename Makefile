@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: demo test lint bench bench-quick bench-filter bench-loop prove evaluate pages clean venv
+.PHONY: demo test lint bench bench-quick bench-filter bench-peers bench-loop prove evaluate pages clean venv
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -29,6 +29,9 @@ bench-quick: $(STAMP)
 
 bench-filter: $(STAMP)
 	$(PY) -m safety_filter.bench.filter_speed $(ARGS)
+
+bench-peers: $(STAMP)
+	$(PY) -m safety_filter.bench.peers $(ARGS)
 
 bench-loop: $(STAMP)
 	$(PY) -m safety_filter.bench.loop $(ARGS)
