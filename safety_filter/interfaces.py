@@ -111,6 +111,7 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("/diagnostics", PUB, "diagnostic_msgs/msg/DiagnosticArray", "the state", QUEUE),
         Port("~/markers", PUB, "visualization_msgs/msg/MarkerArray", "for RViz", NEWEST),
         Port("~/ticks", PUB, _CLOUD, "every step, for recording", QUEUE),
+        Port("~/tick_obstacles", PUB, _CLOUD, "the obstacles that those steps used", QUEUE),
         Port("~/config", PUB, _STRING, "JSON: robot, parameters, topics", LATCHED),
         Port("~/stop", SERVICE, _TRIGGER, "latch a software stop"),
         Port("~/reset", SERVICE, _TRIGGER, "release it once inputs are fresh and the command is"

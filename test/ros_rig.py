@@ -34,6 +34,17 @@ HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 ARM_JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
 FINGER_JOINTS = ["panda_finger_joint1", "panda_finger_joint2"]
 START_SECONDS = 90.0  # numba may have to compile on a busy machine
+# Limits for tests whose subject is not time, so that a busy machine does not decide them
+PATIENT: dict[str, dict[str, Any]] = {
+    "filter_node": {
+        "rate": 100.0, "deadline": 0.01, "monitor_silence": 0.4, "joint_state_age": 0.6,
+        "obstacles_age": 1.5, "command_age": 0.6,
+    },
+    "monitor_node": {
+        "rate": 100.0, "silence": 0.4, "latch_after": 3.0, "late_limit": 100, "joint_age": 0.8,
+        "obstacles_age": 1.8,
+    },
+}  # fmt: skip
 
 
 class Rig:

@@ -14,17 +14,15 @@ import math
 import sys
 import threading
 import time
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TwistStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import JointState, PointCloud2
-from std_msgs.msg import Float64MultiArray, UInt64
+from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
@@ -39,22 +37,22 @@ from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight.recorder import RESET, STOP
 from safety_filter.nodes import conversion, filter_state
-from safety_filter.nodes.arm_output import ArmOutput, OutputParams
+from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.command_input import CommandInput, CommandParams
+from safety_filter.nodes.filter_outputs import FilterOutputs
 from safety_filter.nodes.flight import FlightParams, StopRecorder
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
 from safety_filter.nodes.markers import of_decision
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
-from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.qos import NEWEST
 from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.ticks import TickStream
 
 ZEROS_AT_END = 5
 BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to reach zero
-ALWAYS_OUT = ("joint_velocity", "twist")  # published whatever the arm takes
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,9 @@ class FilterNode(ManagedNode):
         self._meters = {n: RateMeter(100) for n in ("joint_states", "obstacles", "commands")}
         self._answered: ObstacleSample | None = None
         self._told = ("", -math.inf)
-        self._twist_out = self.create_publisher(TwistStamped, "~/twist_out", COMMAND)
-        self._velocity_out = self.create_publisher(
-            Float64MultiArray, "~/joint_velocity_out", COMMAND
-        )
         p = self.params
-        # Velocities and twists go out anyway; with a monitor behind us this is for when it is gone
-        self._arm: ArmOutput | None = None
-        if p.monitored or p.output not in ALWAYS_OUT:
-            role, period = "fallback" if p.monitored else "out", 1.0 / self._tuning.value.rate
-            self._arm = ArmOutput(self, p, role, period, p.frame)
+        self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
+        self._stopped_by_operator = self._tuning.value.start_stopped
         self._heartbeat = -math.inf
         self._monitor_fault = ""
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
@@ -123,9 +114,6 @@ class FilterNode(ManagedNode):
         self.create_timer(1.0, self._diagnose, group)
         self.create_timer(1.0 / self.params.marker_rate, self._mark, group)
         self._ticks = TickStream(self, group)
-        self._twist_msg = TwistStamped()
-        self._twist_msg.header.frame_id = self.params.frame
-        self._velocity_msg = Float64MultiArray()
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -144,13 +132,13 @@ class FilterNode(ManagedNode):
         rate, say = self._tuning.value.rate, self.get_logger().info
         self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
         self._commands.configure(self._robot.joint_names)
-        if self._arm is not None:
-            self._arm.configure(self._robot.joint_names)
+        self._out.configure(self._robot)
         self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
         self._ticks.describe(robot.spec, self._robot.urdf, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
-        self._stopped_by_operator = self._tuning.value.start_stopped
+        if self._stopped_by_operator:  # also before a cleanup
+            self._filter.stop()
         self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
         self._loop.start()  # with zeros until activation
 
@@ -176,7 +164,7 @@ class FilterNode(ManagedNode):
         self._ticks.publish()
         self._decision = None
         for _ in range(ZEROS_AT_END):
-            self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
+            self._stand()
             time.sleep(0.004)
 
     def _retune(self, _: FilterParams, changes: Mapping[str, object]) -> None:
@@ -265,7 +253,7 @@ class FilterNode(ManagedNode):
             self._meters["commands"].tick(now)
         self._watch_monitor()
         if not self.active and self._decision is None:
-            self._publish(np.zeros(self._robot.n), np.zeros(6), self.now())
+            self._stand()
             return
         obstacles = self._obstacles
         start = time.perf_counter()
@@ -281,7 +269,10 @@ class FilterNode(ManagedNode):
         self._recorder.watch(decision, now_mono)
         self._step_time.add(time.perf_counter() - start)
         self._decision = decision
-        self._publish(decision.qd, decision.twist, self.now())
+        self._out.publish(
+            decision.qd, decision.twist, self.now(), self._joints,
+            self._filter.params.joint_state_age, bool(self._monitor_fault),
+        )  # fmt: skip
         if obstacles is not None and obstacles is not self._answered:
             self._answered = obstacles
             self._image_to_command.add(self.now() - obstacles.stamp)
@@ -301,30 +292,10 @@ class FilterNode(ManagedNode):
         zeros = np.zeros(self._robot.n)
         return Command(self.now(), time.monotonic(), "joint_velocity", zeros)
 
-    def _publish(self, qd: np.ndarray, twist: np.ndarray, now: float) -> None:
-        """All outputs; what is not finite goes out as zeros, whatever came before."""
-        if not (np.isfinite(qd).all() and np.isfinite(twist).all()):
-            qd, twist = np.zeros(self._robot.n), np.zeros(6)
-        self._velocity_msg.data = array("d", qd)
-        self._velocity_out.publish(self._velocity_msg)
-        self._twist_out.publish(conversion.fill_twist(self._twist_msg, twist, now))
-        arm = self._arm
-        if arm is None:
-            return
-        measured = self._measured(now) if arm.needs_state else None
-        if not self.params.monitored:
-            arm.publish(qd, twist, measured, now)
-        elif self._monitor_fault:
-            arm.publish(np.zeros(self._robot.n), np.zeros(6), measured, now)
-        else:
-            arm.follow(qd, measured)
-
-    def _measured(self, now: float) -> np.ndarray | None:
-        """Joint positions, None where they are too old or unusable."""
-        joints, limit = self._joints, self._tuning.value.joint_state_age
-        if joints is None or len(joints.q) != self._robot.n or now - joints.stamp > limit:
-            return None
-        return joints.q if np.isfinite(joints.q).all() else None
+    def _stand(self) -> None:
+        """Zeros without a decision: before the first activation, and at the end."""
+        age = self._filter.params.joint_state_age
+        self._out.zeros(self.now(), self._joints, age, bool(self._monitor_fault))
 
     # -- state --------------------------------------------------------------------------------
 

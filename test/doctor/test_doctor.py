@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ros_rig import Rig, running
+from ros_rig import PATIENT, Rig, running
 from std_msgs.msg import Float64MultiArray
 
 from safety_filter import graph
@@ -25,7 +25,7 @@ def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, di
 def test_live_graph_in_order_and_with_faults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    specs = [graph.NODES["filter_node"], graph.NODES["monitor_node"]]
+    specs = [graph.NODES[name].with_parameters(**values) for name, values in PATIENT.items()]
     with running(tmp_path, *specs):
         rig = Rig("arm/joint_velocity")
         try:

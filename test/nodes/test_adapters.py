@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Duration
 from rclpy.duration import Duration as RclpyDuration
-from ros_rig import ARM_JOINTS, HOME, START_SECONDS, Rig, running
+from ros_rig import ARM_JOINTS, HOME, PATIENT, START_SECONDS, Rig, running
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -75,7 +75,7 @@ def arm_of(folder: Path, kind: str) -> Iterator[tuple[Rig, Arm, ProcessGroup]]:
     """Filter and monitor in series before a fake controller of `kind`."""
     specs = []
     for name, role in ((FILTER, "fallback"), (MONITOR, "out")):
-        spec = graph.NODES[name].with_parameters(output=kind)
+        spec = graph.NODES[name].with_parameters(output=kind, **PATIENT[name])
         remappings = tuple(r for r in spec.remappings if "joint_velocity_" + role not in r[0])
         remappings += ((f"~/{kind}_{role}", f"arm/{kind}"),)
         specs.append(graph.replace(spec, remappings=remappings))
@@ -142,7 +142,9 @@ class Sender:
 
 @contextmanager
 def filter_with(folder: Path, command: str, message: type, topic: str) -> Iterator[Any]:
-    spec = graph.NODES[FILTER].with_parameters(monitored=False, command=command)
+    spec = graph.NODES[FILTER].with_parameters(
+        monitored=False, command=command, **PATIENT[FILTER]
+    )
     with running(folder, spec):
         rig = Rig()
         sender = Sender(rig, message, topic)

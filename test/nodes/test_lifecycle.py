@@ -10,7 +10,7 @@ import pytest
 import yaml
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_rig import START_SECONDS, Rig, running
+from ros_rig import PATIENT, START_SECONDS, Rig, running
 from std_msgs.msg import String
 
 from safety_filter import graph
@@ -45,8 +45,8 @@ def _gap(rig: Rig, start: float, end: float) -> float:
 
 def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: Path) -> None:
     """The pair with the monitor, which stays active; the filter waits for its transitions."""
-    waiting = graph.NODES[FILTER].with_parameters(activate_at_start=False)
-    with running(tmp_path, waiting, graph.NODES[MONITOR]):
+    waiting = graph.NODES[FILTER].with_parameters(activate_at_start=False, **PATIENT[FILTER])
+    with running(tmp_path, waiting, graph.NODES[MONITOR].with_parameters(**PATIENT[MONITOR])):
         rig = Rig("arm/joint_velocity")
         try:
             rig.wait_state(FILTER, "unconfigured", START_SECONDS)
