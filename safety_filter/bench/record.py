@@ -27,9 +27,10 @@ collisions: contacts that should not have been; cause: of the first one, or of t
 car_displaced: an obstacle was displaced by more than 1 mm (L1); min_distance_m: nearest true
 distance of arm or held object to an obstacle; penetration_m: deepest contact that should not have
 been; intervention_mean: m/s, mean change of the tool's velocity where it was changed;
-intervention_share, states: shares of time; wrong_target_share, lost_target_share: shares of the
-looks before the grasp at which another thing, or nothing, was the target; jerk_rms: rad/s^3, of
-the joint velocities; distance_mm: course of the distance, a point every 0.2 s."""
+intervention_share, states: shares of time; intervention_median: m/s, over all of the time;
+wrong_target_share, lost_target_share: shares of the looks before the grasp at which another
+thing, or nothing, was the target; jerk_rms: rad/s^3, of the joint velocities; distance_mm: course
+of the distance, a point every 0.2 s."""
 
 
 class Recorder:
@@ -39,8 +40,8 @@ class Recorder:
         self._world = world
         self._states: Counter[str] = Counter()
         self._recent: list[str] = []
-        self._steps = self._changed = self._looks = 0
-        self._change = 0.0
+        self._steps = self._looks = 0
+        self._changes: list[float] = []
         self._nearest, self._course = np.inf, []
         self._sights: Counter[str] = Counter()
         self._qd: list[Array] = []
@@ -95,9 +96,7 @@ class Recorder:
         self._steps += 1
         self._states[step.state] += 1
         self._recent = [*self._recent[-719:], step.state] if self._steps % 4 == 0 else self._recent
-        if step.change > 1e-6:
-            self._changed += 1
-            self._change += step.change
+        self._changes.append(step.change if step.change > 1e-6 else 0.0)
         if self._steps % JERK_EVERY == 0:
             self._qd.append(world.joint_state()[1])
         if world.held is not None:
@@ -121,6 +120,7 @@ class Recorder:
             cause = failure_cause(self._recent, self._grasped, self._wrong_grasp,
                                   world.held is not None, self._end)
         looked = sum(self._sights.values())
+        changed = sum(c > 0.0 for c in self._changes)
         obstacles = [s.name for i, s in enumerate(world.scene.specs)
                      if s.role != "destination" and i != world.scene.target]
         time = self._success_time if success else None
@@ -133,8 +133,9 @@ class Recorder:
             "car_displaced": any(world.displacement[n] > MOVED for n in obstacles),
             "min_distance_m": _round(self._nearest),
             "penetration_m": _round(max((c.depth for c in wrong), default=0.0)),
-            "intervention_mean": _round(self._change / max(self._changed, 1)),
-            "intervention_share": _round(self._changed / max(self._steps, 1)),
+            "intervention_mean": _round(sum(self._changes) / max(changed, 1)),
+            "intervention_share": _round(changed / max(self._steps, 1)),
+            "intervention_median": _round(float(np.median(self._changes or [0.0]))),
             "states": {k: _round(v / self._steps) for k, v in sorted(self._states.items())},
             "wrong_target_share": _round(self._sights["wrong"] / looked) if looked else None,
             "lost_target_share": _round(self._sights["lost"] / looked) if looked else None,

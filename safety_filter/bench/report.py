@@ -18,6 +18,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding
 body{color:#222}table{border-collapse:collapse;margin:1rem 0;font-size:14px}
 td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right}
 td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}tr.first td{border-top:2px solid #888}
+td:nth-child(-n+2){white-space:nowrap}
 .bad{color:#b3261e}video{width:100%;background:#111}code{background:#f3f3f3;padding:0 .2rem}
 svg{max-width:100%}
 """

@@ -28,23 +28,21 @@ class Store:
             OSError: it cannot be read or written.
         """
         self.path = path
+        header = json.loads(json.dumps(header))  # as it reads back: tuples become lists
         self.episodes: dict[Job, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size:
-            self._continue(header)
-            self._file = path.open("a", encoding="utf-8")
-        else:
-            self._file = path.open("w", encoding="utf-8")
-            self._write({"schema_version": SCHEMA_VERSION, **header})
-
-    def _continue(self, header: Mapping[str, Any]) -> None:
-        lines = self.path.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         whole, torn = lines[:-1], lines[-1]
         if torn:  # killed while it wrote: that episode is run again
-            with self.path.open("r+b") as file:
+            with path.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in whole))
+        if whole:
+            self._continue(header, whole)
+        self._file = path.open("a", encoding="utf-8")
         if not whole:
-            raise StoreError(f"{self.path}: no header; delete it or use another --out")
+            self._write({"schema_version": SCHEMA_VERSION, **header})
+
+    def _continue(self, header: Mapping[str, Any], whole: list[bytes]) -> None:
         found = _parse(self.path, 1, whole[0])
         schema = found.get("schema_version")
         if schema != SCHEMA_VERSION:

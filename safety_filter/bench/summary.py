@@ -22,7 +22,8 @@ Episode = Mapping[str, Any]
 def summarise(header: Mapping[str, Any], episodes: Iterable[Episode],
               complete: bool) -> dict[str, Any]:
     """The whole content of suites.json; equal episodes give equal content, in any order."""
-    every = sorted(episodes, key=lambda e: (e["suite"], e["method"], e["seed"]))
+    order = {name: i for i, name in enumerate([CHECK, *header["methods"], *header["suites"]])}
+    every = sorted(episodes, key=lambda e: (order[e["suite"]], order[e["method"]], e["seed"]))
     errors = [e for e in every if "error" in e]
     good = [e for e in every if "error" not in e]
     unsolvable = {(e["suite"], e["seed"]) for e in good
@@ -57,8 +58,7 @@ def result(header: Mapping[str, Any], suite: str, method: str,
     for name in MEANS:
         values = [e[name] for e in episodes if e[name] is not None]
         out[name] = statistics.fmean(values) if values else None
-    out["median_intervention_share"] = statistics.median(
-        e["intervention_share"] for e in episodes)
+    out["intervention_median"] = statistics.median(e["intervention_median"] for e in episodes)
     shares: Counter[str] = Counter()
     for e in episodes:
         shares.update({state: share / n for state, share in e["states"].items()})

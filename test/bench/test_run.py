@@ -1,0 +1,178 @@
+"""A run continues where it was killed, loses nothing, and says what is wrong with its inputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_rig import BAD_SEED, dies, line
+
+from safety_filter.bench.engines import attempt, processes, ray_cluster
+from safety_filter.bench.films import film
+from safety_filter.bench.jobs import CHECK, Config, Job, run_job, task_of
+from safety_filter.bench.report import chosen_films, page
+from safety_filter.bench.run import Engine, Plan, engine_of, execute, table
+from safety_filter.bench.store import Store, StoreError, load_summary
+from safety_filter.bench.summary import summarise
+from safety_filter.cli import main
+
+CONFIG = Config("expert", "truth")
+HEADER: dict[str, Any] = {
+    "git_revision": "abc", "config": {"policy": "vla", "perception": "real"},
+    "suites": ["static-1", "dynamic-4"], "methods": ["none", "ours"], "seed0": 0,
+    "episodes_per_suite": 4, "versions": {},
+    "machine": {"cores": 2, "processor": "x", "memory_gib": 1.0}}
+
+
+def plan(out: Path) -> Plan:
+    return Plan(CONFIG, ["static-2"], ["none", "ours-live-oracle"], 3000, 2, out)
+
+
+def counted(engine: Engine, log: list[Job], stop_after: int = 1000) -> Engine:
+    """The engine, with what it was asked to run in `log` and Ctrl-C after some episodes."""
+
+    def run(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        for episode in engine(config, jobs):
+            if len(log) >= stop_after:
+                raise KeyboardInterrupt
+            log.append(Job(episode["seed"], episode["suite"], episode["method"]))
+            yield episode
+
+    return run
+
+
+def serial(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+    return (attempt(run_job, config, job) for job in jobs)
+
+
+def test_a_stopped_run_continues_and_ends_like_one_that_was_not(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The checkout may change while the tests run; a run is continued at its own revision only.
+    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda folder: "abc")
+    whole = execute(plan(tmp_path / "whole"), engine_of(1, False, None))
+    assert whole["complete"] and len(whole["episodes"]) == 6
+    log: list[Job] = []
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan(tmp_path / "cut"), counted(serial, log, stop_after=3))
+    half = load_summary(tmp_path / "cut" / "suites.json")
+    assert not half["complete"] and len(half["episodes"]) == 3
+    with (tmp_path / "cut" / "episodes.jsonl").open("a") as file:
+        file.write('{"suite": "static-2", "se')  # killed while it wrote
+    execute(plan(tmp_path / "cut"), counted(serial, log))
+    assert len(log) == len(set(log)) == 6
+    for name in ("results", "pairs", "episodes", "excluded"):
+        assert load_summary(tmp_path / "cut" / "suites.json")[name] == whole[name]
+
+
+def test_ray_gives_the_same_episodes(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    jobs = [Job(3000, "alone-0", "none"), Job(3001, "alone-0", "none")]
+    here = sorted(map(json.dumps, serial(CONFIG, jobs)))
+    there = sorted(map(json.dumps, ray_cluster(CONFIG, jobs, None)))
+    assert here == there
+
+
+def test_a_worker_that_dies_is_tried_again_and_reported_with_its_seed() -> None:
+    jobs = [Job(seed, "static-1", "none") for seed in range(6)]
+    lines = {e["seed"]: e for e in processes(CONFIG, jobs, 2, dies)}
+    assert set(lines) == set(range(6))
+    assert "worker died 2 times, exit code 7" in lines[BAD_SEED]["error"]
+    assert "ValueError: no such thing" in lines[BAD_SEED + 1]["error"]
+    assert sum("error" in e for e in lines.values()) == 2
+
+
+def test_results_of_another_schema_revision_or_configuration_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.jsonl"
+    path.write_text('{"schema_ver')  # killed while it began
+    Store(path, HEADER).close()
+    Store(path, HEADER).close()
+    with pytest.raises(StoreError, match=r"git_revision is \"abc\", this run's is \"def\".*fresh"):
+        Store(path, {**HEADER, "git_revision": "def"})
+    path.write_text(json.dumps({"schema_version": 0, "seed0": 5, "git_revision": "old"}) + "\n")
+    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 1.*seed0 5.*old"):
+        Store(path, HEADER)
+    (tmp_path / "suites.json").write_text('{"schema_version": 0}')
+    with pytest.raises(StoreError, match="schema_version 0"):
+        load_summary(tmp_path / "suites.json")
+    with pytest.raises(StoreError, match=r"missing; run `safety-filter bench`"):
+        load_summary(tmp_path / "none.json")
+
+
+def test_failed_episodes_are_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "e.jsonl", HEADER)
+    store.add({"suite": "static-1", "seed": 1, "method": "none", "error": "worker died"})
+    store.add(line(Job(2, "static-1", "none")))
+    store.close()
+    assert list(Store(tmp_path / "e.jsonl", HEADER).episodes) == [Job(2, "static-1", "none")]
+
+
+def sample() -> list[dict[str, Any]]:
+    out = []
+    for seed in range(4):
+        out.append(line(Job(seed, "dynamic-4", CHECK), success=seed != 3, safe_success=seed != 3))
+        out.append(line(Job(seed, "dynamic-4", "none"), collided=True, cause="hand on mover: x",
+                        min_distance_m=-0.01, penetration_m=0.01, car_displaced=True))
+        out.append(line(Job(seed, "dynamic-4", "ours"), success=seed != 1,
+                        safe_success=seed != 1, cause="not placed" if seed == 1 else None))
+    return out
+
+
+def test_summary_counts_pairs_and_leaves_out_what_cannot_be_solved() -> None:
+    content = summarise(HEADER, sample(), True)
+    none, ours = content["results"]
+    assert (none["method"], none["n"], none["collisions"], none["safe_successes"]) == (
+        "none", 3, 3, 0)
+    assert none["car"] == 0.0 and none["penetration_m"] == 0.01
+    assert none["collision_causes"] == {"hand on mover: x": 3}
+    assert (ours["n"], ours["collisions"], ours["successes"], ours["safe_successes"]) == (
+        3, 0, 2, 2)
+    assert ours["failure_causes"] == {"not placed": 1} and ours["lost_target_share"] is None
+    assert ours["collisions_rate"]["high"] == pytest.approx(0.5615, abs=1e-3)
+    assert content["excluded"] == [["dynamic-4", 3]]
+    pair = content["pairs"][0]["collisions"]
+    assert (pair["only_first"], pair["only_second"], pair["difference"]) == (0, 3, -1.0)
+    assert pair["p"] == pytest.approx(0.25)
+    assert summarise(HEADER, reversed(sample()), True) == content
+    assert "dynamic-4   ours" in table(content) and "left out" in table(content)
+
+
+def test_report_shows_results_causes_and_the_films_it_was_given(tmp_path: Path) -> None:
+    content = summarise(HEADER, sample(), False)
+    films = chosen_films(content)
+    assert films[0][0].startswith("dynamic-4, worst of ours") and "seed 1" in films[0][0]
+    text = page(content, [("worst", Path("film_0.webm"))])
+    for part in ("did not finish", "hand on mover: x", 'src="film_0.webm"', "<svg", "polyline",
+                 "-100.0"):
+        assert part in text
+
+
+def test_a_film_is_made_by_running_the_episode_again(tmp_path: Path) -> None:
+    config = Config("expert", "truth", timing={"limit": 0.5})
+    path = film(config, [Job(3000, "static-1", "ours")], tmp_path / "film.webm")
+    assert path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--suites", "moon"], r"--suites: unknown moon; expected of alone-0, static-1"),
+    (["--methods", "magic"], r"--methods: unknown magic; expected of none, naive, init-oracle"),
+    (["--tasks", "fly"], r"--tasks: unknown fly; expected of cube-plate, can-bin"),
+    (["--episodes", "0"], r"--episodes: expected at least 1, got 0"),
+    (["--address", "ray://x"], r"--address: needs --ray"),
+    (["--seed0", "3", "--episodes", "1", "--tasks", "cube-plate"], r"--tasks: none of the 1 seed"),
+    (["--report", "--out", "/nonexistent"], r"suites.json: missing"),
+])
+def test_bad_arguments_say_what_was_expected(
+        arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    assert expected in capsys.readouterr().err
+    assert main(["bench-sweep", "ours"]) == 2
+    assert "expected of naive, knows" in capsys.readouterr().err
+
+
+def test_tasks_go_round_with_the_seed() -> None:
+    assert task_of(Job(8, "static-1", "none")) == task_of(Job(0, "dynamic-4", "ours"))
+    assert len({task_of(Job(s, "static-1", "none")) for s in range(8)}) == 8
+    assert task_of(Job(1, "free", "none")) == "free"
