@@ -18,6 +18,7 @@ F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
 _NEVER = 1e6
 _SLOW = 0.05  # m/s below which an unseen thing is taken to rest
+_RIM = 0.012  # m that the pixels of a support may lie outside its box
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
@@ -128,7 +129,9 @@ class Tracker:
         """
         assert self.stamp is not None
         raw = [measure(b, None) for b in blobs]
-        pairs = self._associate(blobs, raw)
+        free = [b for b, blob in enumerate(blobs) if not self._rim(blob)]
+        pairs = [(t, free[i]) for t, i in self._associate([blobs[b] for b in free],
+                                                          [raw[b] for b in free])]
         for track in self.tracks:
             track.blob = -1
         for t, b in pairs:
@@ -141,10 +144,9 @@ class Tracker:
                     track.attached))
             self._correct(track, blobs[b], seen, dt)
             track.blob = b
-        matched = {b for _, b in pairs}
-        for b, blob in enumerate(blobs):
-            if b not in matched and not self._explained(blob, raw[b]):
-                self._start(blob, raw[b], b)
+        for b in sorted(set(free) - {b for _, b in pairs}):
+            if not self._explained(blobs[b], raw[b]):
+                self._start(blobs[b], raw[b], b)
         self._merge_doubles()
         self._age(is_hidden)
 
@@ -185,6 +187,22 @@ class Tracker:
                          for t in self.tracks])
         rows, cols = linear_sum_assignment(cost)
         return [(int(r), int(c)) for r, c in zip(rows, cols, strict=True) if cost[r, c] < _NEVER]
+
+    def _rim(self, blob: Blob) -> bool:
+        """Whether an unexplained cluster is a part of a support that its mask missed."""
+        if blob.class_id != UNKNOWN_CLASS:
+            return False
+        for track in self.tracks:
+            if track.class_id not in self.supports:
+                continue
+            c, s = np.cos(track.yaw), np.sin(track.yaw)
+            offset = blob.points - track.position
+            level = np.abs(offset[:, :2] @ np.array([[c, -s], [s, c]]))
+            inside = (level < track.box[:2] + _RIM).all(axis=1) & (
+                offset[:, 2] < track.box[2] + _RIM)
+            if inside.mean() > 0.95:
+                return True
+        return False
 
     def _explained(self, blob: Blob, seen: Measurement) -> bool:
         """Whether an unmatched cluster is a piece of something that is tracked already."""
