@@ -66,7 +66,10 @@ class CameraCheck:
 
         robot = find_robot(str(p["robot"]), str(p["urdf"]))
         arm, fingers = robot.arm_joints, robot.finger_joints
-        mask = RobotMask(robot.urdf, arm, fingers, robot.tool_link, spheres=robot.spheres)
+        mask = RobotMask(
+            robot.urdf, arm, fingers, robot.tool_link,
+            spheres=robot.spheres, base_link=robot.base_link,
+        )  # fmt: skip
         history = JointHistory(arm, fingers, len(self._joints) or 1)
         for msg in self._joints:
             history.add(msg)

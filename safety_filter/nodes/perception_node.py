@@ -144,6 +144,7 @@ class PerceptionNode(ManagedNode):
                 tuning.robot_tolerance,
                 tuning.robot_grow_px,
                 robot.spheres,
+                robot.base_link,
             )
         except (DetectorError, ValueError, OSError, ParamError) as error:
             raise ConfigureError(str(error)) from error

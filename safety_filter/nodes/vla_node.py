@@ -119,6 +119,7 @@ class VlaNode(ManagedNode):
                 robot.finger_joints,
                 robot.tool_link,
                 spheres=robot.spheres,
+                base_link=robot.base_link,
             )
         except (PolicyError, ProfileError, ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error

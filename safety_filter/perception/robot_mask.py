@@ -45,12 +45,13 @@ class RobotMask:
         tolerance: m of depth within which a pixel counts as the robot.
         grow_px: dilation of the silhouette, for edges and small errors of calibration.
         spheres: link -> [(centre, radius)], for links whose meshes cannot be read.
+        base_link: the link whose frame is `base`; empty: the URDF's root.
     """
 
     def __init__(self, urdf: str | Path, arm_joints: Sequence[str], finger_joints: Sequence[str],
                  tool_frame: str, tolerance: float = 0.015, grow_px: int = 2,
                  spheres: Mapping[str, Sequence[tuple[Sequence[float], float]]] | None = None,
-                 ) -> None:
+                 base_link: str = "") -> None:
         text = str(urdf)
         if text.lstrip().startswith("<"):
             self._model = pin.buildModelFromXML(text)
@@ -61,13 +62,18 @@ class RobotMask:
             if not self._model.existJointName(name):
                 known = ", ".join(list(self._model.names)[1:])
                 raise ValueError(f"joint {name!r} is not in the robot description ({known})")
-        if not self._model.existFrame(tool_frame):
-            raise ValueError(f"tool frame {tool_frame!r} is not in the robot description")
+        for what, frame in (("tool frame", tool_frame), ("base link", base_link)):
+            if frame and not self._model.existFrame(frame):
+                raise ValueError(f"{what} {frame!r} is not in the robot description")
         index = {n: self._model.joints[self._model.getJointId(n)].idx_q
                  for n in (*arm_joints, *finger_joints)}
         self._arm = [index[n] for n in arm_joints]
         self._fingers = [index[n] for n in finger_joints]
         self._tool = self._model.getFrameId(tool_frame)
+        self._to_base = pin.SE3.Identity()
+        if base_link:
+            pin.framesForwardKinematics(self._model, self._data, pin.neutral(self._model))
+            self._to_base = self._data.oMf[self._model.getFrameId(base_link)].inverse()
         triangles = link_triangles(urdf, spheres)
         self._links = [(self._model.getFrameId(name), t) for name, t in triangles.items()
                        if self._model.existFrame(name)]
@@ -91,7 +97,7 @@ class RobotMask:
     def tool_pose(self, q: F64, opening: float = 0.0) -> F64:
         """Return the pose (4, 4) of the tool frame in `base`."""
         pin.framesForwardKinematics(self._model, self._data, self.configuration(q, opening))
-        return np.array(self._data.oMf[self._tool].homogeneous)
+        return np.array((self._to_base * self._data.oMf[self._tool]).homogeneous)
 
     def view(self, depth: F32, q: F64, opening: float, k: F64, t_base_cam: F64) -> RobotView:
         """Return which pixels of `depth` (H, W), m, show the robot at joints `q` and `opening`."""
@@ -101,7 +107,7 @@ class RobotMask:
         far = np.zeros(depth.shape, np.float32)
         parts = []
         for frame, triangles in self._links:
-            pose = self._data.oMf[frame]
+            pose = self._to_base * self._data.oMf[frame]
             rotation = r_cam.T @ pose.rotation
             offset = r_cam.T @ (pose.translation - p_cam)
             parts.append((triangles.reshape(-1, 3) @ rotation.T + offset).reshape(-1, 3, 3))
@@ -113,4 +119,5 @@ class RobotMask:
             grown_far = np.asarray(cv2.dilate(far, kernel), np.float32)
         mask = ((depth > grown_near - self.tolerance) & (depth < grown_far + self.tolerance)
                 & (depth > 0))
-        return RobotView(mask, near, np.array(self._data.oMf[self._tool].homogeneous))
+        tool = self._to_base * self._data.oMf[self._tool]
+        return RobotView(mask, near, np.array(tool.homogeneous))

@@ -41,6 +41,20 @@ def test_the_robot_is_masked_where_it_stands_and_only_there(cell, mask):
     np.testing.assert_allclose(view.t_base_tool[:3, 3], [0.5, 0.0, 0.35], atol=1e-9)
 
 
+def test_a_base_away_from_the_urdfs_root_changes_nothing(cell, mask):
+    mount = """<link name="world"/><joint name="mount" type="fixed"><parent link="world"/>
+      <child link="base"/><origin xyz="0.3 -0.2 0.7" rpy="0.1 0 1.2"/></joint></robot>"""
+    text = URDF.replace("</robot>", mount)
+    moved = RobotMask(text, ["lift"], ["open"], "tool", 0.01, 1, base_link="base")
+    cell.put("robot", robot_parts(0.1, 0.0), (0, 0, 0))
+    depth, _ = cell.picture()
+    q = np.array([0.1])
+    ours, theirs = (m.view(depth, q, 0.0, cell.k, cell.pose) for m in (moved, mask))
+    assert (ours.mask != theirs.mask).sum() <= 2  # rounding at the rim
+    np.testing.assert_allclose(ours.t_base_tool, theirs.t_base_tool, atol=1e-9)
+    np.testing.assert_allclose(moved.tool_pose(q), mask.tool_pose(q), atol=1e-9)
+
+
 def test_an_object_in_front_of_the_arm_remains(cell, mask, shapes):
     cell.put("robot", robot_parts(0.0, 0.0), (0, 0, 0))
     cell.put("cube", shapes["cube"], (0.62, 0.0, 0.022))
