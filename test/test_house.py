@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,20 @@ def test_colcon_build_installs_nodes_launch_and_config(tmp_path: Path) -> None:
     for name in ("package.xml", "launch/demo.launch.py", "config/fastdds_shm.xml"):
         assert (share / name).is_file()
     assert (prefix / "share/ament_index/resource_index/packages/safety_filter").is_file()
+    # The installed package finds its files without the checkout
+    (site,) = prefix.glob("lib/python3*/site-packages")
+    code = (
+        "import safety_filter\n"
+        "from safety_filter.arms import profile\n"
+        "from safety_filter.core.robot import read_config\n"
+        "print(safety_filter.__file__, profile.names(), read_config('panda')['name'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site), "AMENT_PREFIX_PATH": str(prefix)}
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert str(prefix) in told.stdout and "'ur5e'" in told.stdout, told.stderr
+    assert told.stdout.split()[-1] == "panda"
 
 
 def test_every_requirement_is_pinned() -> None:

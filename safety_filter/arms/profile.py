@@ -8,13 +8,14 @@ URDF.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from safety_filter import graph
 
 KINDS = ("joint_velocity", "joint_position", "trajectory", "twist")
 _KEYS = {
@@ -53,8 +54,7 @@ class Arm:
 
 def folder() -> Path:
     """config/arms in the source tree or in the installed share."""
-    here = Path(__file__).resolve().parents[2] / "config" / "arms"
-    return here if here.is_dir() else Path(sys.prefix) / "share/safety_filter/config/arms"
+    return graph.share("config/arms")
 
 
 def names() -> tuple[str, ...]:

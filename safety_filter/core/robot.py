@@ -8,6 +8,7 @@ frames, see `fit-robot`) and the link pairs whose bodies must not touch.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,8 +140,10 @@ class RobotModel:
 def config_dir() -> Path:
     """Return the folder of the robot files, in the source tree or in the installed share."""
     here = Path(__file__).resolve().parents[2] / 'config' / 'robots'
-    shared = Path(sys.prefix) / 'share' / 'safety_filter' / 'config' / 'robots'
-    return here if here.is_dir() else shared
+    ament = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    shared = [Path(prefix) / 'share' / 'safety_filter' / 'config' / 'robots'
+              for prefix in (*ament, sys.prefix)]
+    return next((path for path in (here, *shared) if path.is_dir()), shared[-1])
 
 
 def read_config(config: str | Path) -> dict[str, Any]:
