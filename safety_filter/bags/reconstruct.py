@@ -116,11 +116,7 @@ def _fill_joints(
             known = i
             sample = ms.joint_sample(message, time - zero, robot.joint_names, fingers)
         assert sample is not None
-        row["joints_stamp"], row["joints_receipt"] = sample.stamp, sample.receipt
-        row["joints_size"] = len(sample.q)
-        if len(sample.q) == robot.n:
-            row["q"], row["dq"] = sample.q, sample.dq
-        row["opening"] = np.nan if sample.opening is None else sample.opening
+        tk.put_joints(row, sample)
 
 
 def _fill_commands(

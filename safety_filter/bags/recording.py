@@ -252,9 +252,9 @@ def _params(config: Mapping[str, Any], notes: list[str]) -> FilterParams:
 
 def _robot(config: Mapping[str, Any], settings: Settings) -> tuple[RobotModel, dict[str, Any]]:
     try:
-        if config.get("robot") and config.get("urdf"):
+        if config.get("robot"):
             spec = dict(config["robot"])
-            return RobotModel.load(str(config["urdf"]), spec), spec
+            return RobotModel.load(str(config["urdf"]) or None, spec), spec
         spec = read_config(settings.robot)
         return RobotModel.load(settings.urdf or urdf_path(spec), spec), spec
     except (RobotError, KeyError, TypeError, ValueError) as error:

@@ -24,7 +24,8 @@ from safety_filter.flight.recorder import RESET, STOP
 DECISION = ("qd", "twist", "nominal_qd", "distance", "level1_slack", "state", "reason",
             "no_target")  # fmt: skip
 SAME = 1e-9  # rad/s; another processor may round the last bits differently
-WARM_UP = 0.5  # s at the start of a segment in which what came before it still counts
+WARM_UP = 0.5  # s at the start of a segment in which what came before it still counts,
+WARM_UP_BOUNDS = 3.0  # s where a declared bound that was broken before makes the filter brake
 
 
 class RecordedTimer:
@@ -142,8 +143,8 @@ def _run_segment(
     except ParamError as error:
         raise BagError(f"configuration: {error}") from error
     middle = recording.exact and int(given["number"][0]) > 1
-    if middle and tk.text(given["reason"][0]) == "operator":
-        safety.stop()
+    if recording.exact and tk.text(given["reason"][0]) == "operator":
+        safety.stop()  # before the recording, or before the filter's first step
     joints = command = None
     joints_key = command_key = None
     receipts = given["joints_receipt"].tolist(), given["command_receipt"].tolist()
@@ -226,8 +227,10 @@ def unverifiable(recording: Recording, replayed: Replay) -> NDArray[np.bool_]:
     """Ticks that the recording does not determine: see `Comparison.unknown`."""
     table = recording.table
     out = ~replayed.known
+    brakes = any(p.bound_broken == "brake" for p in recording.params.values())
+    warm_up = WARM_UP_BOUNDS if brakes else WARM_UP
     for part in segments(table):
         if int(table["number"][part.start]) > 1:
             times = table["now_mono"][part]
-            out[part] |= times < times[0] + WARM_UP
+            out[part] |= times < times[0] + warm_up
     return out

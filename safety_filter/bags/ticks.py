@@ -48,8 +48,8 @@ def tick_dtype(n: int) -> np.dtype[np.void]:
             ("joints_stamp", "<f8"),
             ("joints_receipt", "<f8"),  # NaN here and below: nothing received yet
             ("opening", "<f8"),  # NaN: not known
-            ("q", "<f8", (n,)),
-            ("dq", "<f8", (n,)),
+            ("q", "<f8", (max(7, n),)),  # of a robot without a model: the tool's pose
+            ("dq", "<f8", (max(7, n),)),
             ("command_stamp", "<f8"),
             ("command_receipt", "<f8"),
             ("command", "<f8", (max(6, n),)),
@@ -60,7 +60,8 @@ def tick_dtype(n: int) -> np.dtype[np.void]:
             ("twist", "<f8", (6,)),
             ("distance", "<f8"),
             ("level1_slack", "<f8"),
-            ("joints_size", "<u2"),  # values that came; other than n: unusable
+            ("q_size", "<u2"),  # values that came
+            ("dq_size", "<u2"),
             ("command_size", "<u2"),
             ("command_kind", "u1"),
             ("command_frame", "u1", (TEXT,)),
@@ -87,35 +88,48 @@ def table(ticks: Sequence[tuple[int, int, Tick]], n: int) -> Table:
     for row, (number, config, tick) in zip(rows, ticks, strict=True):
         row["number"], row["config"] = number, config
         row["now_mono"], row["now_ros"] = tick.now_mono, tick.now_ros
-        _put_inputs(row, tick, n)
+        _put_inputs(row, tick)
         put_decision(row, tick.decision)
         row["event"] = tick.event
     return rows
 
 
-def _put_inputs(row: Any, tick: Tick, n: int) -> None:
+def _put_inputs(row: Any, tick: Tick) -> None:
     joints, command, obstacles = tick.joints, tick.command, tick.obstacles
     for name, sample in (("joints", joints), ("command", command), ("obstacles", obstacles)):
         row[f"{name}_stamp"] = np.nan if sample is None else sample.stamp
         row[f"{name}_receipt"] = np.nan if sample is None else sample.receipt
-    row["opening"] = np.nan
     if joints is not None:
-        row["joints_size"] = min(len(joints.q), 0xFFFF)
-        if len(joints.q) == len(joints.dq) == n:
-            row["q"], row["dq"] = joints.q, joints.dq
-        if joints.opening is not None:
-            row["opening"] = joints.opening
+        put_joints(row, joints)
     if command is not None:
         put_command(row, command)
+
+
+def _put(row: Any, column: str, value: NDArray[np.float64]) -> None:
+    """Values that may be fewer than the column holds; of too many only the number is kept."""
+    row[f"{column}_size"] = min(len(value), 0xFFFF)
+    if len(value) <= len(row[column]):
+        row[column][: len(value)] = value
+
+
+def _take(row: Any, column: str) -> NDArray[np.float64]:
+    size = int(row[f"{column}_size"])
+    out: NDArray[np.float64] = row[column][:size].copy()
+    return out if len(out) == size else np.zeros(size)
+
+
+def put_joints(row: Any, joints: JointSample) -> None:
+    """Fill the columns of a joint state into a row of a table."""
+    row["joints_stamp"], row["joints_receipt"] = joints.stamp, joints.receipt
+    _put(row, "q", joints.q)
+    _put(row, "dq", joints.dq)
+    row["opening"] = np.nan if joints.opening is None else joints.opening
 
 
 def put_command(row: Any, command: Command) -> None:
     """Fill the columns of a command into a row of a table."""
     row["command_stamp"], row["command_receipt"] = command.stamp, command.receipt
-    size = len(command.value)
-    row["command_size"] = min(size, 0xFFFF)
-    if size <= len(row["command"]):
-        row["command"][:size] = command.value
+    _put(row, "command", command.value)
     known = command.kind in _KINDS
     row["command_kind"] = _KINDS.index(command.kind) if known else _UNKNOWN_KIND
     row["command_frame"] = _bytes(command.frame_id)
@@ -135,24 +149,19 @@ def joints_of(row: Any) -> JointSample | None:
     """The joint state of a row as it was given to the filter."""
     if np.isnan(row["joints_receipt"]):
         return None
-    n = len(row["q"])
-    usable = int(row["joints_size"]) == n
-    q = row["q"].copy() if usable else np.zeros(int(row["joints_size"]))
-    dq = row["dq"].copy() if usable else np.zeros(int(row["joints_size"]))
     opening = None if np.isnan(row["opening"]) else float(row["opening"])
-    return JointSample(float(row["joints_stamp"]), float(row["joints_receipt"]), q, dq, opening)
+    stamp, receipt = float(row["joints_stamp"]), float(row["joints_receipt"])
+    return JointSample(stamp, receipt, _take(row, "q"), _take(row, "dq"), opening)
 
 
 def command_of(row: Any) -> Command | None:
     """The command of a row as it was given to the filter."""
     if np.isnan(row["command_receipt"]):
         return None
-    size, code = int(row["command_size"]), int(row["command_kind"])
-    fits = size <= len(row["command"])
-    value = row["command"][:size].copy() if fits else np.zeros(size)
+    code = int(row["command_kind"])
     kind = _KINDS[code] if code < len(_KINDS) else "unknown"
     stamp, receipt = float(row["command_stamp"]), float(row["command_receipt"])
-    return Command(stamp, receipt, kind, value, text(row["command_frame"]))
+    return Command(stamp, receipt, kind, _take(row, "command"), text(row["command_frame"]))
 
 
 def fields(n: int) -> list[tuple[str, int, int, int]]:
@@ -180,7 +189,7 @@ def decode(
     """
     columns = [tuple(f) for f in got]
     sizes = {name: count for name, _, _, count in columns}
-    n = sizes.get("q", 0)
+    n = sizes.get("qd", 0)
     if not 0 < n <= 64 or columns != fields(n):
         here = {f[0] for f in fields(7)}
         unknown = sorted({str(f[0]) for f in columns} - here) or "none"

@@ -233,7 +233,7 @@ class View:
     def _string(self, topic: str, message: Any) -> None:
         if topic.endswith("/config"):
             content = json.loads(message.data)
-            robot = RobotModel.load(str(content["urdf"]), dict(content["robot"]))
+            robot = RobotModel.load(str(content["urdf"]) or None, dict(content["robot"]))
             self._kinematics = Kinematics(robot)
             self._fingers = tuple((content["robot"].get("gripper") or {}).get("joints") or ())
         elif topic.endswith("/instruction") and message.data:

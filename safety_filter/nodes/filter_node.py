@@ -134,7 +134,8 @@ class FilterNode(ManagedNode):
         self._commands.configure(self._robot.joint_names)
         self._out.configure(self._robot)
         self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
-        self._ticks.describe(robot.spec, self._robot.urdf, self._tuning.value, p)
+        facts = robot.spec, self._robot.urdf, self._robot.n
+        self._ticks.describe(*facts, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
         if self._stopped_by_operator:  # also before a cleanup
@@ -148,12 +149,14 @@ class FilterNode(ManagedNode):
         with self._lock:
             if self._decision is not None and not self._stopped_by_operator:
                 self._filter.reset()
+                self._recorder.flight.event(RESET)
 
     def deactivate(self) -> None:
         """Brake; the loop goes on with zeros."""
         super().deactivate()
         with self._lock:
             self._filter.stop()
+            self._recorder.flight.event(STOP)
         deadline = time.monotonic() + BRAKING
         while time.monotonic() < deadline and (d := self._decision) is not None and d.qd.any():
             time.sleep(2e-3)

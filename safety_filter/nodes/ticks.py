@@ -56,11 +56,11 @@ class TickStream:
         node.create_timer(PERIOD, self.publish, group)
 
     def describe(
-        self, spec: Mapping[str, Any], urdf: str, params: Any, node_params: Any
+        self, spec: Mapping[str, Any], urdf: str, n: int, params: Any, node_params: Any
     ) -> None:
-        """Publish the configuration: robot file, URDF text, the filter's and the node's
-        parameters, and which topics the inputs come from."""
-        self._n = len(spec["joints"])
+        """Publish the configuration of a new filter: robot file, URDF text, number of joints,
+        the filter's and the node's parameters, and which topics the inputs come from."""
+        self._n, self._count = n, 0  # counts from 1 again: another filter decides from here on
         layout = columns.fields(self._n)
         self._fields = [
             PointField(name=name, offset=offset, datatype=datatype, count=count)
