@@ -203,7 +203,8 @@ def watch(sink: Sink, choice: Choice, end: threading.Event) -> None:
         while not end.is_set():
             if time.monotonic() - discovered >= DISCOVER:
                 discovered = time.monotonic()
-                recorder.discover()
+                for name in recorder.discover():
+                    print(f"  + {name}", flush=True)
             recorder.poll()
             end.wait(POLL)
     finally:
