@@ -95,6 +95,8 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
             yield found("state.stopped", node=name, message=message)
         elif level == 1 and message not in RUNNING:
             yield found("state.warning", node=name, message=message)
+        if values.get("broken_bounds"):
+            yield found("bounds.broken", node=name, bounds=values["broken_bounds"])
         if values.get("no_target") == "True" and message in RUNNING:
             yield found("target.none")
         if values.get("warning"):

@@ -55,6 +55,11 @@ TABLE: dict[str, Row] = {
         _W, "{node} says: {message}",
         "See the node's `~/state` for its values.",
     ),
+    "bounds.broken": Row(
+        _E, "{node} saw declared bounds broken: {bounds}",
+        "The claim rests on them: widen the parameter named, or find what breaks it (a slow"
+        " camera, an arm that lags, a mover faster than declared).",
+    ),
     "target.none": Row(
         _N, "the filter has no target: everything is an obstacle, the fingers keep away too",
         "Normal without a clear object of attention; perception's `~/state` says why.",

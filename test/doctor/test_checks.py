@@ -63,6 +63,7 @@ CASES: dict[str, Seen] = {
     "monitor.missing": _seen(monitored=False),
     "state.stopped": _seen(**_state(2, "STOPPED perception: obstacles: none received")),
     "state.warning": _seen(**_state(1, "inactive")),
+    "bounds.broken": _seen(**_state(1, "PASS", broken_bounds="tracking_error: 0.02 m")),
     "target.none": _seen(**_state(1, "PASS", no_target="True")),
     "rt.denied": _seen(**_state(0, "PASS", warning="not permitted")),
     "deadline.misses": _seen(**_state(0, "PASS", ticks="1000", deadline_misses="30")),
