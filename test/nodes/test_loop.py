@@ -1,0 +1,58 @@
+"""The control loop: absolute deadlines, counted misses, settings that are not permitted."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from safety_filter.nodes.loop import ControlLoop, LoopParams
+
+
+def _thread(target: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(params: LoopParams, tick: Callable[[float], None], seconds: float = 0.3) -> ControlLoop:
+    loop = ControlLoop(params, 100.0, tick, _thread)
+    loop.start()
+    time.sleep(seconds)
+    loop.stop()
+    return loop
+
+
+def test_a_core_that_is_not_there_is_a_warning_and_the_loop_runs() -> None:
+    loop = _run(LoopParams(cpu=1023), lambda _: None)
+    assert "real-time settings not permitted" in loop.warning
+    assert "CAP_SYS_NICE" in loop.warning  # what to do
+    assert loop.ticks > 0
+
+
+def test_the_core_and_the_priority_are_those_of_the_loops_thread_alone() -> None:
+    seen: list[tuple[set[int], int]] = []
+    core = min(os.sched_getaffinity(0))
+    before = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    loop = _run(
+        LoopParams(cpu=core, fifo_priority=1),
+        lambda _: seen.append((os.sched_getaffinity(0), os.sched_getscheduler(0))),
+    )
+    assert seen[-1][0] == {core}
+    # Without the permission the warning says so
+    assert seen[-1][1] == os.SCHED_FIFO or "not permitted" in loop.warning
+    assert (os.sched_getaffinity(0), os.sched_getscheduler(0)) == before
+
+
+def test_a_slow_tick_is_a_miss_and_is_not_made_up_for() -> None:
+    times: list[float] = []
+
+    def tick(_: float) -> None:
+        times.append(time.monotonic())
+        if len(times) == 5:
+            time.sleep(0.1)
+
+    loop = _run(LoopParams(), tick, 0.5)
+    assert loop.misses >= 1
+    assert loop.ticks <= 45  # ten periods were lost, not run through in a burst
