@@ -28,9 +28,11 @@ from safety_filter.nodes.qos import LATCHED
 FORMAT = 1
 PERIOD = 0.1  # s from one message to the next: what a crash of the filter may lose
 KEPT = 2000  # ticks kept at most while the executor is held up
-# Inputs by role; the command's topic is told for both kinds
+# Inputs by role, whether the parameters choose them or not
 INPUTS = {
     "joint_states": "joint_states",
+    "tool_pose": "~/tool_pose",
+    "trajectory": "~/trajectory_in",
     "obstacles": "~/obstacles",
     "twist": "~/twist_in",
     "joint_command": "~/joint_command_in",

@@ -13,7 +13,12 @@ from safety_filter import cli
 from safety_filter.bags import recording, replay
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import BagError
+from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import FilterParams
+from safety_filter.core.inputs import Command, ObstacleSample, tool_pose
+from safety_filter.core.robot import RobotModel, read_config
+from safety_filter.core.wire import empty_tracks
+from safety_filter.flight.recorder import NO_EVENT, Tick
 
 
 def _compared(path: Path) -> tuple[recording.Recording, replay.Replay, replay.Comparison]:
@@ -113,6 +118,33 @@ def test_made_up_ticks_decide_like_the_recorded_ones(drive: Path) -> None:
     made_up = replay.run(recording.load(drive, reconstruct=True)).table
     agree = exact["state"][: len(made_up)] == made_up["state"][: len(exact)]
     assert agree[:880].mean() > 0.95  # stop and reset are in the ticks only
+
+
+def test_a_tool_without_a_model_of_its_arm_is_reproduced_too() -> None:
+    spec = read_config("panda_hand")
+    robot = RobotModel.load(None, spec)
+    params = FilterParams()
+    safety, kept, position = SafetyFilter(robot, params), [], np.array([0.4, 0.0, 0.4])
+    tracks = empty_tracks(1)
+    tracks["x"], tracks["y"], tracks["z"], tracks["id"] = 0.4, 0.3, 0.4, 3
+    tracks["sx"] = tracks["sy"] = tracks["sz"] = 0.04
+    rows = []
+    for i in range(300):
+        now = i / 250
+        if i % 10 == 0:
+            seen = ObstacleSample(now, now, "base", tracks)
+            rows.append((now, seen))
+            command = Command(now, now, "twist", np.array([0, 0.2, 0, 0, 0, 0.1]), "base")
+        pose = tool_pose(now, now, position, (1.0, 0.0, 0.0, 0.0))
+        decision = safety.step(now, now, pose, command, seen)
+        kept.append((i + 1, 1, Tick(now, now, pose, command, seen, decision, NO_EVENT)))
+        position = position + decision.twist[:3] / 250
+    table = tk.table(kept, robot.n)
+    back = tk.decode(tk.fields(robot.n), table.itemsize, len(table), table.tobytes())
+    found = recording.Recording(robot, {1: params}, back, rows, True, [], {}, {}, spec)
+    compared = replay.compare(back, replay.run(found).table)
+    assert compared.equal.all()
+    assert {tk.STATES[s] for s in back["state"]} >= {"PASS", "FILTERED"}
 
 
 # -- command line -------------------------------------------------------------------------------
