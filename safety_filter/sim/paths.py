@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import cos, inf, sin, sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,23 +71,23 @@ class Path:
 
     def state(self, t: float) -> tuple[Array, Array]:
         """Position (3,) m and velocity (3,) m/s at time t of the scene, s."""
-        share, rate = self._progress(t)
+        position, velocity = self._motion(np.array([[t]]))
+        return position[0], velocity[0]
+
+    def samples(self, duration: float, dt: float = 0.05) -> Array:
+        """Positions (n, 3) along the path over `duration` seconds, for clearance checks."""
+        return self._motion(np.arange(0.0, duration, dt)[:, None])[0]
+
+    def _motion(self, t: Array) -> tuple[Array, Array]:
+        """Positions and velocities (n, 3) at times (n, 1)."""
+        share, rate = self._progress(np.maximum(t - self.delay, 0.0))
         a, chord = self._ends
         if self.kind != "arc":
             return a + share * chord, rate * chord
         x, y = self._axes
         angle, turn = np.pi * share, np.pi * rate
-        across, along = sin(angle), cos(angle)
+        across, along = np.sin(angle), np.cos(angle)
         return a + (along - 1.0) * x + across * y, turn * (along * y - across * x)
-
-    def samples(self, duration: float, dt: float = 0.05) -> Array:
-        """Positions (n, 3) along the path over `duration` seconds, for clearance checks."""
-        share = np.array([[self._progress(t)[0]] for t in np.arange(0.0, duration, dt)])
-        a, chord = self._ends
-        if self.kind != "arc":
-            return np.asarray(a + share * chord)
-        x, y = self._axes
-        return np.asarray(a + (np.cos(np.pi * share) - 1.0) * x + np.sin(np.pi * share) * y)
 
     @cached_property
     def _ends(self) -> tuple[Array, Array]:
@@ -100,26 +100,22 @@ class Path:
         x = -self._ends[1] / 2
         return x, np.array([-x[1], x[0], 0.0])
 
-    def _progress(self, t: float) -> tuple[float, float]:
-        """Share of the way (of the half turn, for the arc) covered at t, and its rate in 1/s."""
-        t = t - self.delay
+    def _progress(self, t: Array) -> tuple[Array, Array]:
+        """Share of the way (of the half turn, for the arc) after t s, and its rate in 1/s."""
         length = self.length
-        if t <= 0 or length == 0:
-            return 0.0, 0.0
+        if length == 0:
+            return 0.0 * t, 0.0 * t
         if self._swings:
             way = length if self.kind == "reversing" else np.pi * length / 2
             omega = 2 * self.speed / way  # the peak rate of (1 - cos) / 2 is omega / 2
-            return (1 - cos(omega * t)) / 2, omega * sin(omega * t) / 2
+            return (1 - np.cos(omega * t)) / 2, omega * np.sin(omega * t) / 2
         if self.kind == "straight":
             way, speed = self._leg(length, t)
             return way / length, speed / length
-        half, time = length / 2, self._leg_time(length / 2)
-        if t <= time + self.rest:
-            way, speed = self._leg(half, t)
-        else:
-            way, speed = self._leg(half, t - time - self.rest)
-            way += half
-        return way / length, speed / length
+        way, speed = self._leg(length / 2, t)
+        rested = self._leg_time(length / 2) + self.rest
+        second, again = self._leg(length / 2, np.maximum(t - rested, 0.0))
+        return (way + second) / length, (speed + again) / length
 
     def _ramp(self, length: float) -> float:
         """Seconds of speeding up on a leg from rest to rest; slowing down takes the same."""
@@ -131,15 +127,11 @@ class Path:
         ramp = self._ramp(length)
         return ramp + length / (self.acceleration * ramp)
 
-    def _leg(self, length: float, t: float) -> tuple[float, float]:
+    def _leg(self, length: float, t: Array) -> tuple[Array, Array]:
         """Way and speed t seconds into a leg from rest to rest: trapezoid, or triangle."""
         ramp, time = self._ramp(length), self._leg_time(length)
-        if t >= time:
-            return length, 0.0
-        peak = self.acceleration * ramp
-        if t < ramp:
-            return self.acceleration * t * t / 2, self.acceleration * t
-        if t <= time - ramp:
-            return peak * (t - ramp / 2), peak
-        left = time - t
-        return length - self.acceleration * left * left / 2, self.acceleration * left
+        up = np.minimum(t, ramp)
+        cruise = np.clip(t - ramp, 0.0, time - 2 * ramp)
+        down = np.clip(t - (time - ramp), 0.0, ramp)
+        way = self.acceleration * (up**2 / 2 + ramp * (cruise + down) - down**2 / 2)
+        return way, self.acceleration * (up - down)

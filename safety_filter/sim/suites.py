@@ -69,7 +69,7 @@ class Draft:
 
     def fits(self, spec: ObjectSpec, gap: float) -> bool:
         """Whether a spec stays `gap` away from all others and leaves room for the hand."""
-        return clear(spec, self.specs, gap) and self.reachable(spec)
+        return self.reachable(spec) and clear(spec, self.specs, gap)
 
     def reachable(self, spec: ObjectSpec) -> bool:
         """Whether the hand gets to both goals beside a spec, at rest or at the end of its path."""
@@ -143,7 +143,7 @@ def _static_1(draft: Draft) -> bool:
     bearing = np.arctan2(came[1] - goal[1], came[0] - goal[0]) + rng.uniform(-0.7, 0.7)
     gap = rng.uniform(0.026, 0.05)
     spec = draw_spec(rng, _TALL[int(rng.integers(len(_TALL)))], "object", False)
-    for reach in np.arange(0.08, 0.24, 0.005):
+    for reach in np.arange(0.08, 0.185, 0.005):
         there = _at(spec, np.add(goal[:2], reach * np.array([np.cos(bearing), np.sin(bearing)])))
         if hand_gap(goal, there.position, there.shape) >= gap:
             return draft.fits(there, 0.012) and draft.add(there) and _distract(draft)

@@ -1,0 +1,100 @@
+"""The benchmark's scenes are what their suites say, and pure functions of suite, task and seed."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from safety_filter.sim.catalogue import UNKNOWN
+from safety_filter.sim.scene import BENCH_SUITES, Scene, generate
+from safety_filter.sim.suites import TASKS, hand_gap
+from safety_filter.sim.world import World
+
+SEEDS = range(4000, 4016)
+
+
+@cache
+def scenes(suite: str) -> list[Scene]:
+    return [generate(seed, suite) for seed in SEEDS]
+
+
+@pytest.mark.parametrize("suite", BENCH_SUITES)
+def test_all_tasks_come_in_turn_and_can_be_chosen(suite: str) -> None:
+    met = {(s.target_spec.shape.name, s.destination_spec.shape.name) for s in scenes(suite)}
+    assert met == set(TASKS)
+    chosen = generate(4000, suite, task=3)
+    assert (chosen.target_spec.shape.name, chosen.destination_spec.shape.name) == TASKS[3]
+    assert chosen != generate(4000, suite) and chosen == generate(4000, suite, task=3)
+    with pytest.raises(ValueError, match=r"task: expected one of 0 \(cube to plate\).*got 8"):
+        generate(4000, suite, task=8)
+
+
+def test_only_the_benchmark_has_tasks() -> None:
+    with pytest.raises(ValueError, match="suite 'free' has none"):
+        generate(0, "free", task=1)
+
+
+@pytest.mark.parametrize("suite", BENCH_SUITES)
+def test_the_hand_has_room_over_both_goals_beside_what_rests(suite: str) -> None:
+    for scene in scenes(suite):
+        target = scene.target_spec
+        goal = target.position if target.path is None else target.path.end
+        for spec in scene.specs[2:]:
+            if spec.path is not None and np.isinf(spec.path.stops_at):
+                continue
+            where = spec.position if spec.path is None else spec.path.end
+            for place in (goal, scene.destination_spec.position):
+                assert hand_gap(place, where, spec.shape) > 0.02
+
+
+def test_static_suites_stand_still_and_have_one_tall_obstacle() -> None:
+    for suite in ("static-1", "static-2"):
+        for scene in scenes(suite):
+            assert all(s.path is None for s in scene.specs)
+            assert scene.specs[2].shape.half_extents[2] > 0.07
+    near, far = (np.median([np.hypot(*np.subtract(s.specs[2].position, s.target_spec.position)[:2])
+                            for s in scenes(suite)]) for suite in ("static-1", "static-2"))
+    assert near < far
+
+
+def test_dynamic_3_moves_for_a_second_and_a_half() -> None:
+    for scene in scenes("dynamic-3"):
+        (mover,) = [s for s in scene.specs if s.role == "mover"]
+        assert mover.path is not None and mover.path.kind == "straight"
+        assert mover.path.stops_at - mover.path.delay == pytest.approx(1.5, abs=1e-6)
+
+
+def test_dynamic_4_has_what_the_suite_promises() -> None:
+    kinds: set[str] = set()
+    for scene in scenes("dynamic-4"):
+        movers = [s.path for s in scene.specs if s.role == "mover" and s.path is not None]
+        assert 1 <= len(movers) <= 3
+        kinds |= {p.kind for p in movers}
+        assert all(0.05 <= p.speed <= 0.30 and p.acceleration <= 0.4 for p in movers)
+        assert any(s.shape.name in UNKNOWN for s in scene.specs)
+    assert {"straight", "reversing", "stop_and_go"} <= kinds
+    moved = sum(generate(s, "dynamic-4").target_spec.path is not None for s in range(4000, 4032))
+    assert 3 <= moved <= 15
+
+
+def test_clutter_has_six_to_ten_objects_and_alone_has_none() -> None:
+    for scene in scenes("clutter-5"):
+        assert 6 <= sum(s.role == "object" for s in scene.specs) <= 10
+    assert all(len(scene.specs) == 2 for scene in scenes("alone-0"))
+
+
+def test_a_moved_target_is_free_once_it_has_arrived() -> None:
+    seed = next(s for s in range(4000, 4100)
+                if generate(s, "dynamic-4").target_spec.path is not None)
+    scene = generate(seed, "dynamic-4")
+    name, path = scene.target_spec.name, scene.target_spec.path
+    assert path is not None
+    with World(scene) as world:
+        while world.time < path.stops_at + 0.1:
+            world.step()
+        assert world.object_position(name)[:2] == pytest.approx(path.end[:2], abs=2e-3)
+        world.place_object(name, np.array([0.5, 0.0, 0.3]))
+        world.step()
+        assert world.object_position(name)[2] == pytest.approx(0.3, abs=0.01)
