@@ -102,6 +102,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("~/trajectory_in", SUB, _PLAN, "nominal trajectory", NEWEST, "command: trajectory"),
         Port("~/obstacles", SUB, _CLOUD, "tracks, layout v1", NEWEST),
         _JOINT_STATES,
+        Port("~/tool_pose", SUB, _POSE, "of the tool, in place of joint states", NEWEST,
+             "robot: panda_hand"),
         Port("~/monitor_heartbeat", SUB, _BEAT, "the monitor lives", NEWEST),
         _DESCRIPTION,
         Port("~/joint_velocity_out", PUB, _ARRAY, "filtered joint velocities", COMMAND),

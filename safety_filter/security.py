@@ -39,7 +39,7 @@ def exists(spec: NodeSpec, port: Port) -> bool:
     for condition in filter(None, port.when.split(", ")):
         key, _, wanted = condition.partition(": ")
         defaults = {"output": "joint_velocity", "command": "twist", "description": False,
-                    "extrinsics": "topic", "monitored": False}  # fmt: skip
+                    "extrinsics": "topic", "monitored": False, "robot": "panda"}  # fmt: skip
         value = spec.parameters.get(key, defaults[key])
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if text not in wanted.split(" or "):

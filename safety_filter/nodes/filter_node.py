@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import UInt64
@@ -36,7 +37,7 @@ from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight.recorder import RESET, STOP
-from safety_filter.nodes import conversion, filter_state
+from safety_filter.nodes import conversion, filter_state, tool_pose
 from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.command_input import CommandInput, CommandParams
@@ -128,6 +129,10 @@ class FilterNode(ManagedNode):
             self._filter = SafetyFilter(self._robot, self._tuning.value, time.perf_counter)
         except (RobotError, ParamError, ValueError) as error:
             raise ConfigureError(str(error)) from error
+        if self._robot.tool_only:
+            if p.monitored:
+                raise ConfigureError(f"monitored: {robot.tool_link} alone has no monitor; false")
+            self._polled[0] = Polled(self, PoseStamped, "~/tool_pose", NEWEST), self._on_pose
         self._fingers = robot.finger_joints
         rate, say = self._tuning.value.rate, self.get_logger().info
         self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
@@ -195,6 +200,13 @@ class FilterNode(ManagedNode):
             self._rejected.pop("joint_states", None)
         stamp = conversion.seconds(msg.header.stamp)
         self._joints = JointSample(stamp, now, q, dq, opening)
+
+    def _on_pose(self, msg: PoseStamped) -> None:
+        try:
+            self._joints = tool_pose.sample(msg, time.monotonic(), self.params.frame)
+            self._rejected.pop("tool_pose", None)
+        except conversion.MessageError as error:
+            self._reject("tool_pose", error)
 
     def _on_obstacles(self, msg: PointCloud2) -> None:
         now = time.monotonic()
@@ -349,8 +361,8 @@ class FilterNode(ManagedNode):
             return
         self._told = (key, now)
         level = self._level(decision)
-        if level == OK and (self._loop.warning or decision.no_target):
-            level = WARN
+        worth = self._loop.warning or decision.no_target or decision.broken_bounds
+        level = WARN if level == OK and worth else level
         self.publish_state(level, message, self._values(decision))
 
     def _diagnose(self) -> None:
@@ -373,10 +385,9 @@ class FilterNode(ManagedNode):
         joints, decision = self._joints, self._decision
         if decision is None or joints is None or self._markers.get_subscription_count() == 0:
             return
-        stamp = self.get_clock().now().to_msg()
-        obstacles = self._obstacles
-        frame = self.params.frame
-        found = of_decision(self._kinematics, joints, obstacles, decision, frame, stamp)
+        stamp, frame = self.get_clock().now().to_msg(), self.params.frame
+        known = self._kinematics, joints, self._obstacles, decision
+        found = of_decision(*known, frame, stamp, self._filter.params, self.now())
         self._markers.publish(found)
 
 

@@ -44,7 +44,7 @@ class FilterOutputs:
 
     def configure(self, robot: RobotModel) -> None:
         """Name the joints."""
-        self._n = robot.n
+        self._n, self._joints_known = robot.n, not robot.tool_only
         if self._arm is not None:
             self._arm.configure(robot.joint_names)
 
@@ -59,8 +59,9 @@ class FilterOutputs:
         """
         if not (np.isfinite(qd).all() and np.isfinite(twist).all()):
             qd, twist = np.zeros(self._n), np.zeros(6)
-        self._velocity.data = array("d", qd)
-        self._velocity_out.publish(self._velocity)
+        if self._joints_known:
+            self._velocity.data = array("d", qd)
+            self._velocity_out.publish(self._velocity)
         self._twist_out.publish(conversion.fill_twist(self._twist, twist, now))
         arm = self._arm
         if arm is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from safety_filter.core.report import Decision
+from safety_filter.core.report import WHOLE_ARM, Decision
 
-# Which bodies each output keeps safe, and on what condition
+# Which bodies the twist keeps safe, and on what condition, by those that velocities do
 COVERAGE = {
-    "joint_velocity": "whole arm",
-    "twist": "whole arm where the controller resolves the twist to the same joint velocities",
+    WHOLE_ARM: "whole arm where the controller resolves the twist to the same joint velocities",
 }
 
 
@@ -30,9 +29,12 @@ def values(decision: Decision) -> dict[str, object]:
         "intervention_rad_s": decision.intervention,
         "level1_slack": decision.level1_slack,
         "level2_slack": decision.level2_slack,
-        "covers": COVERAGE["joint_velocity"],
-        "twist_covers": COVERAGE["twist"],
+        "covers": decision.covers,
+        "twist_covers": COVERAGE.get(decision.covers, decision.covers),
+        "broken_bounds": "; ".join(decision.broken_bounds),
     }
+    if decision.separation is not None:
+        found |= {f"separation_{k}": v for k, v in decision.separation._asdict().items()}
     nearest = decision.nearest
     if nearest is not None:
         found["nearest_body"] = nearest.body

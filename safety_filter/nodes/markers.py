@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pinocchio as pin
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.inputs import JointSample, ObstacleSample
 from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.margins import track_margins
 from safety_filter.core.report import Decision
 from safety_filter.core.wire import Role, Tracks
 
@@ -24,6 +27,7 @@ _ROLE_COLOURS = {
     Role.SUPPORT: (0.75, 0.67, 0.24, 0.4),
 }
 _BODY = (0.6, 0.65, 0.7, 0.25)
+_MARGIN = (1.0, 1.0, 1.0, 0.12)
 _PAIR = (1.0, 0.9, 0.2, 1.0)
 _REMOVED = (0.9, 0.2, 0.9, 1.0)
 LIFETIME = 0.5  # s, so that what is no longer published disappears
@@ -73,6 +77,16 @@ class Markers:
             if float(np.linalg.norm(velocity)) > 0.01:
                 self.arrow("velocities", centre, centre + SECONDS_SHOWN * velocity, colour)
 
+    def margins(self, tracks: Tracks, margins: NDArray[Any]) -> None:
+        """Shells about the ellipsoids, `margins` (n,) m out: what the rows keep clear."""
+        for t, margin in zip(tracks, margins, strict=True):
+            marker = self._add("margins", Marker.SPHERE, _MARGIN)
+            marker.pose.position = _point(np.array([t["x"], t["y"], t["z"]], float))
+            o = marker.pose.orientation
+            o.x, o.y, o.z, o.w = (float(t[c]) for c in ("qx", "qy", "qz", "qw"))
+            s = marker.scale
+            s.x, s.y, s.z = (2.0 * (float(t[c]) + float(margin)) for c in ("sx", "sy", "sz"))
+
     def arrow(
         self, namespace: str, start: NDArray[Any], end: NDArray[Any], colour: Sequence[float]
     ) -> None:
@@ -105,20 +119,35 @@ def of_decision(
     decision: Decision,
     frame: str,
     stamp: Time,
+    params: FilterParams,
+    now: float,
 ) -> MarkerArray:
-    """Everything about one decision; `frame` is the robot's base."""
+    """Everything about one decision; `frame` is the robot's base, `now` in s on the ROS clock."""
     found = Markers(frame, stamp)
-    found.bodies(
-        kinematics.spheres(joints.q, joints.opening), kinematics.robot.spheres["radius"]
-    )
-    _, tool, jacobian = kinematics.tool(joints.q)
-    found.removed(tool, jacobian @ decision.nominal_qd, decision.twist)
-    if obstacles is not None:
+    centres, tool, nominal = _placed(kinematics, joints, decision)
+    found.bodies(centres, kinematics.robot.spheres["radius"])
+    found.removed(tool, nominal, decision.twist)
+    if obstacles is not None and obstacles.fault is None:
+        age = min(max(now - obstacles.stamp, 0.0), params.obstacles_age)
         found.tracks(obstacles.tracks)
+        found.margins(obstacles.tracks, track_margins(obstacles.tracks, age, params))
     if decision.nearest is not None:
         text = f"{decision.nearest.body} {1e3 * decision.nearest.distance:.0f} mm"
         found.line("nearest", decision.nearest.points, text)
     return found.array
+
+
+def _placed(
+    kinematics: Kinematics, joints: JointSample, decision: Decision
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Centres of the bodies (n, 3), the tool's origin (3,) and the nominal twist (6,)."""
+    robot = kinematics.robot
+    if not robot.tool_only:
+        _, tool, jacobian = kinematics.tool(joints.q)
+        return kinematics.spheres(joints.q, joints.opening), tool, jacobian @ decision.nominal_qd
+    turn = pin.Quaternion(joints.q[3:]).normalized().matrix()
+    nominal = np.concatenate([decision.nominal_qd[:3], turn @ decision.nominal_qd[3:]])
+    return robot.spheres["offset"] @ turn.T + joints.q[:3], joints.q[:3], nominal
 
 
 def _point(p: NDArray[Any]) -> Point:

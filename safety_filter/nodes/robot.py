@@ -79,7 +79,7 @@ def find_robot(robot: str, urdf: str | Path) -> RobotSource:
     """
     try:
         spec = read_config(robot)
-        return RobotSource(spec, urdf or urdf_path(spec))
+        return RobotSource(spec, "" if "tool_only" in spec else urdf or urdf_path(spec))
     except RobotError as error:
         raise ConfigureError(f"robot: {not_shipped(robot) or error}") from error
 

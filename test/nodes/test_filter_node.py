@@ -250,7 +250,8 @@ def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:
         MarkerArray, f"{NODE}/markers", received.append, NEWEST
     )
     rig.wait(
-        lambda: bool(received) and {m.ns for m in received[-1].markers} >= {"bodies", "tracks"},
+        lambda: bool(received)
+        and {m.ns for m in received[-1].markers} >= {"bodies", "tracks", "margins"},
         8.0,
         "markers",
     )
