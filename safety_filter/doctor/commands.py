@@ -31,8 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(text, file=sys.stderr)
         return 2
     from safety_filter.doctor.checks import findings
-    from safety_filter.nodes.doctor_node import look
 
+    try:
+        from safety_filter.nodes.doctor_node import look
+    except ModuleNotFoundError as error:
+        print(f"doctor: {error}; source ROS 2 Jazzy or install safety_filter[ros]",
+              file=sys.stderr)  # fmt: skip
+        return 2
     result = findings(look(arguments.seconds, arguments.namespace))
     if arguments.json:
         print(json.dumps({"version": 1, "findings": [f.as_dict() for f in result]}, indent=1))

@@ -55,7 +55,7 @@ def test_without_a_filter_the_code_is_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", "101")
-    code, found = _codes(capsys)
+    code, found = _codes(capsys, "--seconds", "0.5")
     assert code == 2 and found["node.missing"] == "filter_node is not there"
     assert main(["doctor", "--seconds", "0"]) == 2
     assert main(["doctor", "--page"]) == 0
