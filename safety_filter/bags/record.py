@@ -172,26 +172,25 @@ def record(path: Path, choice: Choice, duration: float | None = None) -> int:
         signal.signal(number, lambda *_: end.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("safety_filter_recorder")
-    code = 0
+    total = 0
     try:
         with BagWriter(path) as bag:
-            recorder = Recorder(node, bag, choice)
             print(f"recording to {path}, end with Ctrl-C", flush=True)
-            try:
-                _loop(recorder, bag, end, duration)
-            except OSError as error:
-                print(f"record: {error}; what was written so far is whole", file=sys.stderr)
-                code = 1
-        total = sum(bag.counts.values())
+            _loop(Recorder(node, bag, choice), bag, end, duration)
+            total = sum(bag.counts.values())
         print(f"{path}: {total} messages of {len(bag.counts)} topics", flush=True)
+    except WriteError:
+        raise
+    except OSError as error:
+        print(f"record: {error}; what was written before can be read", file=sys.stderr)
+        return 1
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
-    if code == 0 and total == 0:
+    if total == 0:
         print("record: nothing was received; is the filter running, in this ROS_DOMAIN_ID?",
               file=sys.stderr)  # fmt: skip
-        return 1
-    return code
+    return int(total == 0)
 
 
 def watch(sink: Sink, choice: Choice, end: threading.Event) -> None:

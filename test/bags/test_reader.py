@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -191,6 +193,29 @@ def test_definitions_in_a_bag_are_never_compiled(tmp_path: Path) -> None:
 def test_a_bag_is_never_overwritten(drive: Path) -> None:
     with pytest.raises(WriteError, match="exists already"):
         BagWriter(drive)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from safety_filter.bags.writer import BagWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with BagWriter(Path(sys.argv[1])) as bag:
+    bag.add_topic("/x", "std_msgs/msg/Float64MultiArray")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    for i in range(10_000):
+        bag.write("/x", i.to_bytes(4, "little") * 100, 10**9 + i)
+        if i % 100 == 99:
+            bag.flush()
+"""
+
+
+def test_a_full_disk_ends_the_writer_and_what_was_written_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "full"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "OSError" in done.stderr
+    bag = Bag.open(path)
+    assert len(list(bag.messages({"/x"}))) >= 100
 
 
 def test_a_type_without_definition_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from ros_rig import START_SECONDS, Rig, running
 from rosbags.rosbag2 import Reader
 
@@ -46,6 +48,15 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         rig.close()
 
 
+def _change(rig: Rig, transition: int) -> None:
+    """Ask the filter for a lifecycle transition."""
+    client = rig.node.create_client(ChangeState, f"{NODE}/change_state")
+    rig.wait(client.service_is_ready, 5.0, "change_state")
+    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+    rig.wait(future.done, 10.0, "a transition")
+    assert future.result().success
+
+
 @contextmanager
 def _recorder(path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A recorder that has subscribed to the filter's ticks."""
@@ -76,6 +87,10 @@ def test_a_live_recording_reproduces_every_decision(rig: Rig, tmp_path: Path) ->
         rig.call(f"{NODE}/stop")
         rig.wait_state(NODE, "STOPPED operator")
         rig.call(f"{NODE}/reset")
+        rig.wait_state(NODE, "PASS")
+        _change(rig, Transition.TRANSITION_DEACTIVATE)
+        time.sleep(0.2)
+        _change(rig, Transition.TRANSITION_ACTIVATE)
         rig.wait_state(NODE, "PASS")
         time.sleep(0.5)
         recorder.send_signal(signal.SIGINT)
