@@ -269,12 +269,16 @@ def fit_links(urdf: str, mesh_dirs: Sequence[Path], total: int,
                          f'{sum(start.values())} spheres, got {total}')
     covers = {name: cover_link(name, meshes[name], n) for name, n in start.items()}
     asked = dict(start)
-    while sum(asked.values()) < total:
+    # A cover may need fewer than it may have: what is left over goes on to others
+    while sum(len(c.spheres) for c in covers.values()) < total and sum(asked.values()) < 2 * total:
         free = [c for name, c in covers.items() if name not in fixed]
         if not free:
             break
         worst = max(free, key=lambda c: c.excess)
         grown = cover_link(worst.link, meshes[worst.link], asked[worst.link] + 1)
         asked[worst.link] += 1
+        rest = sum(len(c.spheres) for c in covers.values()) - len(worst.spheres)
+        if rest + len(grown.spheres) > total:
+            break
         covers[worst.link] = grown
     return list(covers.values())
