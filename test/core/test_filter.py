@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -254,3 +256,50 @@ def test_warm_up_leaves_no_trace(panda: RobotModel) -> None:
     bench = make(panda)
     assert bench.safety.warm_up() > 0.0
     assert bench.safety._intake._clock is None and not bench.safety._buffers.last.any()
+
+
+def test_jerk_costs_something_where_the_command_is_filtered(panda: RobotModel) -> None:
+    """Along a surface and under a shaky command the joints move the smoother the more it costs."""
+    jerks = []
+    for weight in (0.0, 0.0005, 0.3):
+        bench, rng = make(panda, jerk_weight=weight), np.random.default_rng(0)
+        slab = track(tool(bench) + (0.0, 0.0, -0.16), id=1)
+        slab['sx'], slab['sy'], slab['sz'] = 0.2, 0.6, 0.05
+        moved = [np.zeros(7)]
+        for k in range(300):
+            if k % 5 == 0:
+                shaky = np.array([0.0, 0.1, -0.1, 0, 0, 0.0]) + 0.05 * rng.normal(size=6)
+            moved.append(bench.step(shaky, slab, 'twist').qd)
+        last = np.diff(np.array(moved[100:]), 2, axis=0) * 250 ** 2
+        jerks.append(float(np.sqrt(np.mean(last ** 2))))
+    assert jerks[2] < 0.8 * jerks[0] and jerks[1] <= jerks[0], jerks
+    worst = panda.limits.acceleration * 0.8 * 2 * 250
+    assert jerks[0] < worst.max(), 'acceleration within its limit bounds the jerk too'
+
+
+def test_nothing_is_left_to_compile_after_the_warm_up() -> None:
+    """In a fresh process: first contact, first slack and first held track compile nothing."""
+    code = (
+        'import time, numpy as np\n'
+        'from safety_filter.core import qp, kernel, bounds, rows, separation\n'
+        'from safety_filter.core.filter import SafetyFilter\n'
+        'from safety_filter.core.robot import RobotModel\n'
+        'from safety_filter.core.inputs import Command, JointSample, ObstacleSample\n'
+        'from safety_filter.core.wire import empty_tracks\n'
+        'safety = SafetyFilter(RobotModel.shipped("panda")); safety.warm_up()\n'
+        'found = [f for m in (qp, kernel, bounds, rows, separation) for f in vars(m).values()\n'
+        '         if hasattr(f, "signatures")]\n'
+        'before = [len(f.signatures) for f in found]\n'
+        'q, t = np.array([0, -0.4, 0, -2.2, 0, 1.9, 0.8]), empty_tracks(2)\n'
+        't["id"], t["role"] = [1, 2], [0, 2]\n'
+        'for n, v in zip("xyz", safety._kinematics.spheres(q)[-1]): t[n] = v\n'
+        't["sx"] = t["sy"] = t["sz"] = 0.05\n'
+        'for k in range(20):\n'
+        '    now = 1 + k * 0.004\n'
+        '    d = safety.step(now, now, JointSample(now, now, q, np.zeros(7)),\n'
+        '                    Command(now, now, "twist", np.full(6, 0.1), "base"),\n'
+        '                    ObstacleSample(now, now, "base", t.copy()))\n'
+        'assert d.state == "STOPPED" and "slack" in d.reason, d\n'
+        'assert before == [len(f.signatures) for f in found]\n')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
