@@ -1,4 +1,4 @@
-"""`safety-filter bench` and `bench-sweep`."""
+"""`safety-filter bench`, `bench-sweep` and `bench-compare`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def register(subparsers: Any) -> None:
     sweep.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     sweep.add_argument("--out", type=Path, default=Path("out/bench/sweep"))
     sweep.set_defaults(run=run_sweep)
+    compare = subparsers.add_parser(
+        "bench-compare", help="the ROS graph in real time against lockstep, on the same scenes")
+    compare.add_argument("graph", type=Path, help="summary.json of the demo")
+    compare.add_argument("lockstep", type=Path, help="suites.json of the benchmark")
+    compare.set_defaults(run=run_compare)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,3 +128,15 @@ def run_sweep(arguments: argparse.Namespace) -> int:
         return 2
     return sweep(arguments.method, arguments.seed0, arguments.episodes, arguments.workers,
                  arguments.out)
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Say whether the two agree; see compare.py."""
+    from safety_filter.bench.compare import print_comparison
+    from safety_filter.bench.store import StoreError
+
+    try:
+        return print_comparison(arguments.graph, arguments.lockstep)
+    except StoreError as error:
+        print(f"bench-compare: {error}", file=sys.stderr)
+        return 2

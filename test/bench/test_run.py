@@ -176,3 +176,22 @@ def test_tasks_go_round_with_the_seed() -> None:
     assert task_of(Job(8, "static-1", "none")) == task_of(Job(0, "dynamic-4", "ours"))
     assert len({task_of(Job(s, "static-1", "none")) for s in range(8)}) == 8
     assert task_of(Job(1, "free", "none")) == "free"
+
+
+def test_graph_and_lockstep_are_compared_on_the_scenes_that_both_have(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph = {"suite": "dynamic-4", "seeds": [0, 1, 2, 9], "episodes": [
+        {"seed": s, "method": m, "error": "", "success": True,
+         "collisions": [{}] if m == "none" else [], "safe_success": m == "filter"}
+        for s in (0, 1, 2, 9) for m in ("none", "filter")]}
+    summary, suites = tmp_path / "summary.json", tmp_path / "suites.json"
+    summary.write_text(json.dumps(graph))
+    suites.write_text(json.dumps(summarise(HEADER, sample(), True)))
+    assert main(["bench-compare", str(summary), str(suites)]) == 0
+    out = capsys.readouterr().out
+    assert "none   collisions      graph 3/3" in out and out.count("agree") == 6
+    assert main(["bench-compare", str(tmp_path / "x.json"), str(suites)]) == 2
+    graph["suite"] = "demo"
+    summary.write_text(json.dumps(graph))
+    assert main(["bench-compare", str(summary), str(suites)]) == 2
+    assert "no scene in common" in capsys.readouterr().err

@@ -10,7 +10,8 @@ Every 0.05 s, with steps dc (m) and dt (rad) of the hand and a virtual normal n_
 then n_j <- normalise(n_j + dn_j). The published solver is OSQP; this one finds the same optimum
 exactly. Shapes are fitted once, centres follow the tracks, a track that
 is not seen stays where it was last. Infeasible: no motion. gamma, W and eps are not published;
-`safety-filter bench-sweep knows` chose those below on seeds of their own.
+`safety-filter bench-sweep knows --episodes 4` chose those below on seeds of their own: 8 of 8 safe
+successes, 7 with half of eps, 4 with a quarter or with gamma 0.1 and 2.5 times eps.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from safety_filter.core.qp import INFINITY, DaqpSolver, Problem
 from safety_filter.core.wire import Tracks
 from safety_filter.sim.world import World
 
-GAMMA, EPS, TURN_WEIGHT = 0.25, 0.005, 0.1
+GAMMA, EPS, TURN_WEIGHT = 0.25, 0.02, 0.1
 _REGULAR = 1e-6  # weight of dn: without any the QP does not have one solution
 
 
