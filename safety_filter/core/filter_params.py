@@ -80,7 +80,7 @@ class FilterParams:
     target_expiry: float = param(
         20.0, 's', 0.5, 120.0, 'longest time one target stays exempt', runtime=True)
     target_hand_margin: float = param(
-        -0.04, 'm', -0.05, 0.1, 'clearance of the hand to the target; negative because ellipsoid '
+        -0.02, 'm', -0.05, 0.1, 'clearance of the hand to the target; negative because ellipsoid '
         'and spheres both stand out, and the hand must come down over it', runtime=True)
     support_margin: float = param(
         -0.01, 'm', -0.05, 0.1, 'clearance of the fingers to a support approached from above; '
@@ -99,7 +99,7 @@ class FilterParams:
         -0.008, 'm', -0.05, 0.3, 'the same for fingers; negative because spheres stand out',
         runtime=True)
     plane_held_margin: float = param(
-        -0.05, 'm', -0.1, 0.3, 'the same for what is held; negative because the ellipsoid of what '
+        -0.02, 'm', -0.1, 0.3, 'the same for what is held; negative because the ellipsoid of what '
         'stood on the table reaches below it', runtime=True)
     workspace: tuple[float, ...] = param(
         (-0.9, -0.9, -0.05, 0.9, 0.9, 1.3), 'm', -100.0, 100.0,
