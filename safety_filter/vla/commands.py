@@ -18,6 +18,9 @@ def register(subparsers: Any) -> None:
                        help="folder for data and stages")
     train.add_argument("--out", type=Path, help="copy the last model here")
     train.add_argument("--threads", type=int, default=2, help="CPU threads of the fit")
+    train.add_argument("--start", type=Path, metavar="MODEL",
+                       help="go on from these weights: DAgger rounds only")
+    train.add_argument("--rounds", type=int, default=2, help="rounds of DAgger")
     train.add_argument("--no-auxiliary", action="store_true",
                        help="without the head that predicts the goal's position")
     train.set_defaults(run=run_train)
@@ -51,8 +54,9 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     from safety_filter.vla.train import TrainPlan, train
 
-    plan = replace(TrainPlan(), threads=arguments.threads, auxiliary=not arguments.no_auxiliary)
-    model = train(arguments.work, plan)
+    plan = replace(TrainPlan(), threads=arguments.threads, dagger_rounds=arguments.rounds,
+                   auxiliary=not arguments.no_auxiliary)
+    model = train(arguments.work, plan, arguments.start)
     if arguments.out is not None:
         shutil.copytree(model, arguments.out, dirs_exist_ok=True)
         model = arguments.out

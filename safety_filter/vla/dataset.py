@@ -128,10 +128,13 @@ def draw_task(row: NDArray[np.void], rng: np.random.Generator) -> Task:
     return Task(text, target, destination, present)
 
 
-def rollout(world: World, rng: np.random.Generator, act: Act,
-            noise: float = 1.0) -> Iterator[int]:
-    """Drive a loaded world with `act` under correlated noise; yields the step, before it acts."""
-    wander = np.zeros(6)
+def rollout(world: World, rng: np.random.Generator, act: Act, noise: float = 1.0,
+            shove_rate: float = 0.0) -> Iterator[int]:
+    """Drive a loaded world with `act` under correlated noise; yields the step, before it acts.
+
+    With probability `shove_rate` a step begins a shove: a constant velocity on top for up to
+    0.75 s, as a safety filter adds one where it makes way for something that moves."""
+    wander, shove, shoved_until = np.zeros(6), np.zeros(6), 0
     scale = noise * rng.choice([0.0, 1.0, 2.0]) * np.array([0.05] * 3 + [0.25] * 3)
     for step in range(EPISODE_STEPS):
         yield step
@@ -139,7 +142,11 @@ def rollout(world: World, rng: np.random.Generator, act: Act,
         wander = 0.85 * wander + 0.5 * rng.normal(size=6) * scale
         if noise and rng.random() < 0.004:
             opening = MAX_OPENING - opening  # a slip: the expert must recover
-        world.set_twist(twist + wander)
+        if rng.random() < shove_rate and step >= shoved_until:
+            direction = rng.normal(size=3) * [1.0, 1.0, 0.6]
+            shove[:3] = direction / np.linalg.norm(direction) * rng.uniform(0.15, 0.4)
+            shoved_until = step + int(rng.integers(5, 16))
+        world.set_twist(twist + wander + (shove if step < shoved_until else 0.0))
         world.set_gripper(opening)
         for _ in range(SUBSTEPS):
             world.step()
@@ -181,7 +188,8 @@ def expert_act(world: World) -> tuple[Array, float]:
     return action(Expert(world).state())
 
 
-def collect(folder: Path, seeds: range, act: Act = expert_act, noise: float = 1.0) -> int:
+def collect(folder: Path, seeds: range, act: Act = expert_act, noise: float = 1.0,
+            shove_rate: float = 0.0) -> int:
     """Roll out the seeds and write one shard; returns the number of pictures.
 
     An existing shard is left alone, so an interrupted collection goes on where it stopped.
@@ -203,7 +211,7 @@ def collect(folder: Path, seeds: range, act: Act = expert_act, noise: float = 1.
             world.reset(scene)
         if noise and rng.random() < 0.4:
             scatter_start(world, rng)
-        for step in rollout(world, rng, act, noise):
+        for step in rollout(world, rng, act, noise, shove_rate):
             row = record(world, step)
             if rng.random() < keep_probability(row):
                 rows.append(row)

@@ -49,7 +49,7 @@ class TrainPlan:
     dagger_rounds: int = 2
     dagger_shards: int = 5
     steps: int = 10_000
-    dagger_steps: int = 6_000
+    dagger_steps: int = 10_000
     pictures: int = 8
     lr: float = 1.5e-3
     dagger_lr: float = 7e-4
@@ -264,15 +264,16 @@ def _shard(folder: Path, seeds: range, model: Path | None) -> int:
     torch.set_num_threads(1)
     if model is None:
         return collect(folder, seeds)
-    return collect(folder, seeds, PolicyDriver.load(model).act, noise=0.5)
+    return collect(folder, seeds, PolicyDriver.load(model).act, noise=0.5, shove_rate=0.02)
 
 
-def train(work: Path, plan: TrainPlan) -> Path:
-    """The whole recipe; returns the folder of the last model."""
+def train(work: Path, plan: TrainPlan, start: Path | None = None) -> Path:
+    """The whole recipe, or with `start` its DAgger rounds from those weights on; returns the
+    folder of the last model."""
     torch.set_num_threads(plan.threads)
     folders = [work / "data"]
     gather(folders[0], plan, 0, None)
-    model = fit(folders, work / "stage0", plan, plan.steps, plan.lr, None)
+    model = start or fit(folders, work / "stage0", plan, plan.steps, plan.lr, None)
     for stage in range(1, plan.dagger_rounds + 1):
         folders.append(work / f"dagger{stage}")
         gather(folders[-1], plan, stage, model)
