@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from safety_filter.sim.scene import generate
+from safety_filter.sim.world import World
 from safety_filter.vla import train
-from safety_filter.vla.dataset import RECORD, collect, draw_task, task_state
+from safety_filter.vla.dataset import (
+    RECORD,
+    alike,
+    collect,
+    draw_task,
+    graspable_objects,
+    rollout,
+    task_state,
+)
 from safety_filter.vla.modeling import VlaModel
 from safety_filter.vla.train import Pictures, TrainPlan, fit, loss
 
@@ -39,6 +49,33 @@ def test_tasks_name_what_is_there_unless_they_say_so(data: Path) -> None:
             assert np.all(np.isfinite(state.target)) and state.destination[2] < 0.1
             absent += not task.present
     assert 0.02 < absent / (10 * len(rows)) < 0.2
+
+
+def test_objects_that_share_a_colour_are_drawn_more_often(data: Path) -> None:
+    row = np.load(data / "shard_0000900/rows.npy")[0].copy()
+    row["held"], row["count"] = -1, 4
+    row["objects"][:4, 3:] = [[0, 1, 0], [2, 1, 0], [0, 3, 0], [10, 6, 1]]  # shape, colour, role
+    assert graspable_objects(row) == [0, 1, 2]
+    assert [alike(row, i) for i in range(3)] == [True, True, False]
+    rng = np.random.default_rng(0)
+    drawn = np.bincount([draw_task(row, rng).target for _ in range(700)], minlength=3) / 700
+    np.testing.assert_allclose(drawn, [3 / 7, 3 / 7, 1 / 7], atol=0.06)
+
+
+def test_shoves_take_the_arm_where_the_expert_would_not_go() -> None:
+    def still(world: World) -> tuple[np.ndarray, float]:
+        return np.zeros(6), 0.08
+
+    reach = []
+    with World(generate(905, "free")) as world:
+        for rate in (0.0, 0.1):
+            world.reset(world.scene)
+            start = world.tool_pose()[0]
+            steps = rollout(world, np.random.default_rng(1), still, noise=0.0, shove_rate=rate)
+            reach.append(max(float(np.linalg.norm(world.tool_pose()[0] - start))
+                             for step in steps if step < 60))
+    assert reach[0] < 0.01
+    assert reach[1] > 0.08
 
 
 def test_an_interrupted_fit_goes_on_to_the_same_weights(
