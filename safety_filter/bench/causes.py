@@ -29,16 +29,18 @@ def _knowledge(world: World, name: str, tracks: Tracks | None, state: str) -> st
     """What was known of the thing that was touched."""
     if tracks is None:
         return "nothing known"
-    index = next(i for i, s in enumerate(world.scene.specs) if s.name == name)
-    truth = world.truth()[index]
-    if len(tracks) == 0:
-        return "not tracked"
+    things = {s.name: state for s, state in zip(world.scene.specs, world.truth(), strict=True)}
+    truth = things[name]
     centres = np.stack([tracks[a] for a in "xyz"], axis=1).astype(float)
     objects = tracks["id"].astype(np.int64) % PIECE_STEP
-    means = {int(i): centres[objects == i].mean(0) for i in np.unique(objects)}
-    off = {i: float(np.linalg.norm(c[:2] - truth.position[:2])) for i, c in means.items()}
-    nearest = min(off, key=lambda i: off[i])
-    if off[nearest] > NEAR:
+    off: dict[int, float] = {}
+    for i in np.unique(objects):
+        centre = centres[objects == i].mean(0)
+        gaps = {n: float(np.linalg.norm(t.position[:2] - centre[:2])) for n, t in things.items()}
+        if min(gaps, key=lambda n: gaps[n]) == name:  # it is of this thing, not of its neighbour
+            off[int(i)] = gaps[name]
+    nearest = min(off, key=lambda i: off[i], default=None)
+    if nearest is None or off[nearest] > NEAR:
         return "not tracked"
     track = tracks[objects == nearest][0]
     role = Role(int(track["role"]))

@@ -1,8 +1,8 @@
 """The informed expert: knows all poses and all paths, and shows that a scene can be solved.
 
-It rises above everything, flies across, waits until nothing will come near the goal for as long
-as it needs there, and goes straight down. A scene that it cannot complete without a contact within
-the time of an episode is left out of every suite; nothing else is.
+It rises above everything, flies across, waits until nothing will be in the way as it goes
+straight down, grips or lets go, and comes up again. A scene that it cannot complete without a
+contact within the time of an episode is left out of every suite; nothing else is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ ABOVE = 0.10  # m of the tool over the highest top: what it holds hangs below it
 LOWEST_FLIGHT = 0.27  # m
 CENTRED = 0.012  # m off the goal, seen from above
 ROOM = 0.02  # m between the hand and what passes by while it is down
-MARGIN = 0.6  # s added to the time that going down, gripping and coming up take
+DWELL = 0.7  # s at the bottom, to grip or to let go
+BELOW = 0.03  # m from the tool down to what is lowest of fingers and load, with room to spare
 
 
 class InformedExpert:
@@ -53,7 +54,7 @@ def act(world: World) -> tuple[Array, float]:
         return _move(state, np.array([0.0, 0.0, high - state.tool[2]])), opening
     if not over_goal:
         return _move(state, np.array([*off, high - state.tool[2]])), opening
-    if column_is_clear(world, goal, 2 * (high - goal[2]) / MAX_SPEED + MARGIN):
+    if column_is_clear(world, goal, high, 2 * state.half_extents[2] if state.held else 0.0):
         return twist, opening
     return _move(state, np.array([*off, high - state.tool[2]])), opening
 
@@ -64,9 +65,13 @@ def flight_height(world: World) -> float:
     return max(LOWEST_FLIGHT, max(tops) + ABOVE)
 
 
-def column_is_clear(world: World, goal: Array, duration: float) -> bool:
-    """Whether hand and arm have room above `goal` (3,) for `duration` s, and it stays there."""
+def column_is_clear(world: World, goal: Array, high: float, load: float) -> bool:
+    """Whether nothing will be in the way of going down to `goal` (3,) from `high` now, and up.
+
+    load: height of what is held, m; it may hang below the tool.
+    """
     point = (float(goal[0]), float(goal[1]), float(goal[2]))
+    way = (high - point[2]) / (0.9 * MAX_SPEED)  # s for going down
     for i, spec in enumerate(world.scene.specs):
         if spec.path is None:
             continue
@@ -74,10 +79,13 @@ def column_is_clear(world: World, goal: Array, duration: float) -> bool:
             if world.time < spec.path.stops_at:
                 return False
             continue
-        for t in np.arange(world.time, world.time + duration, 0.1):
-            where = spec.path.state(float(t))[0]
+        for t in np.arange(0.0, 2 * way + DWELL, 0.1):
+            share = min(t / way, 1.0, max(2 * way + DWELL - t, 0.0) / way)
+            lowest = high - share * (high - point[2]) - BELOW - load
+            where = spec.path.state(world.time + float(t))[0]
             place = (float(where[0]), float(where[1]), float(where[2]))
-            if hand_gap(point, place, spec.shape) < ROOM:
+            if place[2] + spec.shape.half_extents[2] > lowest \
+                    and hand_gap(point, place, spec.shape) < ROOM:
                 return False
     return True
 

@@ -8,10 +8,10 @@ Every 0.05 s, with steps dc (m) and dt (rad) of the hand and a virtual normal n_
     g_j = n_j x Q_R n_j / sqrt(n_j' Q_R n_j)
 
 then n_j <- normalise(n_j + dn_j). The published solver is OSQP; this one finds the same optimum
-exactly. Shapes are fitted once, centres follow the tracks, a track that
-is not seen stays where it was last. Infeasible: no motion. gamma, W and eps are not published;
-`safety-filter bench-sweep knows --episodes 4` chose those below on seeds of their own: 8 of 8 safe
-successes, 7 with half of eps, 4 with a quarter or with gamma 0.1 and 2.5 times eps.
+exactly. Shapes are fitted once, centres follow the tracks, a track that is not seen stays where it
+was last. Infeasible: no motion. gamma, W and eps are not published; `safety-filter bench-sweep
+knows --episodes 4` chose those below on seeds of their own: 8 of 8 safe successes, 7 with half of
+eps, 4 with a quarter or with gamma 0.1 and 2.5 times eps.
 """
 
 from __future__ import annotations
