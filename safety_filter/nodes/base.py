@@ -87,7 +87,7 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.configured = self.active = False
+        self.configured = self.active = self.was_active = False
         self.stopping = threading.Event()  # set when the process has been asked to end
         self.loading = False
         self._life = ParameterSet(self, TABLE).value
@@ -100,7 +100,7 @@ class ManagedNode(LifecycleNode):
 
     def activate(self) -> None:
         """Start work."""
-        self.active = True
+        self.active = self.was_active = True
 
     def deactivate(self) -> None:
         """Stop work; outputs end with zeros, or go on with zeros."""

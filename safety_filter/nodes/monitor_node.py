@@ -305,6 +305,8 @@ class MonitorNode(ManagedNode):
             }
 
     def _tell(self, now: float) -> None:
+        if not self.was_active:
+            return  # the transitions tell
         if not self.active:
             level, message = WARN, "inactive"
         elif self._latched:
