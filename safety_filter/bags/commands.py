@@ -184,7 +184,8 @@ def _replayed(arguments: argparse.Namespace) -> int:
             np.save(file, judged.table, allow_pickle=False)
     if arguments.json:
         content = report.as_json(found, runs, reproduced, expected, missed)
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        arguments.json.write_text(text, encoding="utf-8")
     if missed:
         return NOT_MET
     return NOT_REPRODUCED if reproduced is not None and reproduced.different.any() else 0

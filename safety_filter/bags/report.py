@@ -92,6 +92,13 @@ def _spans(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(int(s), int(e)) for s, e in zip(starts, ends, strict=True)]
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: null stands for it."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
+
+
 def as_json(
     recording: Recording, runs: dict[str, Replay], reproduced: Comparison | None,
     expected: Expectation, missed: list[str],
@@ -112,9 +119,8 @@ def as_json(
         "runs": {
             name: {
                 "decisions_sha256": run.digest,
-                "figures": {k: v if math.isfinite(v) else None
-                            for k, v in figures(run.table, expected).items()},
-                "stops": [dataclasses.asdict(s) for s in stops(run.table)],
+                "figures": _finite(figures(run.table, expected)),
+                "stops": [_finite(dataclasses.asdict(s)) for s in stops(run.table)],
                 "params": dataclasses.asdict(run.params),
             }
             for name, run in runs.items()

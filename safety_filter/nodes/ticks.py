@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from array import array
 from collections import deque
 from collections.abc import Mapping
@@ -49,7 +50,9 @@ class TickStream:
         self._node = node
         self._ticks: deque[tuple[int, int, Tick]] = deque(maxlen=KEPT)
         self._watched = False
-        self._count = self.version = 0
+        self._count = 0
+        # A bag may hold several lives of a filter: their configurations must not share numbers
+        self.version = int(time.time())
         self._facts: dict[str, Any] = {}
         self._publisher = node.create_publisher(PointCloud2, "~/ticks", _RELIABLE)
         self._obstacles = node.create_publisher(PointCloud2, "~/tick_obstacles", _RELIABLE)

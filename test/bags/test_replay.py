@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from safety_filter import cli
-from safety_filter.bags import recording, replay
+from safety_filter.bags import kpi, recording, replay, report
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import BagError
 from safety_filter.core.filter import SafetyFilter
@@ -161,6 +161,16 @@ def test_replay_prints_figures_and_the_reproduction(
     content = json.loads(out.read_text())
     assert content["reproduced"]["different"] == 0
     assert content["runs"]["recorded"]["stops"][0]["reason"] == "perception"
+
+
+def test_figures_that_are_infinite_are_null_in_json(drive: Path) -> None:
+    found = recording.load(drive)
+    found.table["state"][800:], found.table["qd"][800:] = 2, 0.1  # never comes to rest
+    run = replay.Replay(found.table, np.ones(1000, bool), FilterParams())
+    content = report.as_json(found, {"recorded": run}, None, kpi.Expectation(), [])
+    json.dumps(content, allow_nan=False)
+    assert content["runs"]["recorded"]["stops"][-1]["rest"] is None
+    assert content["runs"]["recorded"]["figures"]["time_to_stop_s"] is None
 
 
 def test_a_recorded_decision_that_does_not_come_out_again_is_an_exit_code(
