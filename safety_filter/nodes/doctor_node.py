@@ -108,6 +108,8 @@ class Doctor(Node):
         for stream in seen.streams:
             stream.seconds = time.monotonic() - start
             stream.publishers = self._endpoints(stream)
+        names |= self._names()
+        seen.nodes = {n: c for n, c in names.items() if n in NODES}
         self._of_arm(seen, parameters.get("filter_node", {}))
         seen.states = dict(self._states)
         fault = self._check.judge(self, parameters.get("perception_node"))
@@ -116,15 +118,20 @@ class Doctor(Node):
 
     def _discover(self) -> Counter[str]:
         """Names in our namespace, once the filter is among them and no more are coming."""
-        space, known = self.get_namespace(), Counter[str]()
+        known = Counter[str]()
         end = time.monotonic() + DISCOVERY
         while time.monotonic() < end:
             self._spin(0.8)
-            names = Counter(n for n, s in self.get_node_names_and_namespaces() if s == space)
+            names = self._names()
             if names == known and names["filter_node"]:
                 break
             known = names
         return known
+
+    def _names(self) -> Counter[str]:
+        """How many nodes of each name are in our namespace."""
+        space = self.get_namespace()
+        return Counter(n for n, s in self.get_node_names_and_namespaces() if s == space)
 
     def _read_before(self, name: str, topic: str, kinds: dict[str, list[tuple[str, str]]]) -> bool:
         earlier = list(kinds)[: list(kinds).index(name)]
