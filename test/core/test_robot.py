@@ -114,8 +114,7 @@ def test_shipped_robot_covers_every_vertex_of_its_meshes(name: str) -> None:
     spec = read_config(name)
     path = urdf_path(spec)
     assert sum(len(b['spheres']) for b in spec['bodies'].values()) <= 40
-    most = 20.0 if name == 'panda' else 25.0
-    assert spec['fit']['over_approximation_median_mm'] <= most
+    assert spec['fit']['over_approximation_median_mm'] <= 20.0
     for link in ET.fromstring(read_urdf(path)).findall('link'):
         triangles = link_triangles(link, [path.parent])
         if len(triangles) == 0:
