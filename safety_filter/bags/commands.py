@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -130,65 +131,75 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _replayed(arguments: argparse.Namespace) -> int:
-    import json
-
-    import numpy as np
-
     from safety_filter.bags import kpi, recording, replay, report
-    from safety_filter.bags.reader import BagError
 
     settings = recording.Settings(
         dict(arguments.topic), arguments.robot, arguments.urdf, arguments.joint_command
     )
     expected = kpi.read(arguments.expect) if arguments.expect else kpi.Expectation()
     found = recording.load(arguments.bag, settings, arguments.reconstruct)
-    old = _changes(arguments.against, found)
-    new = _changes(arguments.config, found)
-    recorded = next(iter(found.params.values())).rate
-    rates = {float((c or {}).get("rate", recorded)) for c in (old, new if new else old)}
-    if len(rates) > 1:
-        raise BagError(f"rate: {' and '.join(f'{r:g}' for r in sorted(rates))} Hz cannot be"
-                       " compared tick by tick; give --against a file with the same rate")
-    if rates != {recorded}:
-        found = recording.load(arguments.bag, settings, True, rates.pop())
-        found.notes.append("another rate: ticks are made up from the recorded inputs")
-    for line in report.summary(found):
-        print(line)
+    old, new = _changes(arguments.against, found), _changes(arguments.config, found)
+    found = _at_one_rate(arguments, found, settings, old, new)
+    _print(report.summary(found))
     first = replay.run(found, old)
     runs = {"against" if old else "recorded" if found.exact else "default": first}
     reproduced = None
     if found.exact and old is None:
         unknown = replay.unverifiable(found, first)
         reproduced = replay.compare(found.table, first.table, unknown)
-        for line in report.reproduction(reproduced):
-            print(line)
+        _print(report.reproduction(reproduced))
     judged = first
     changed = _upstream(arguments, found, settings)
     if new is not None or changed is not found:
         name = "config" if changed is found else "rerun"
         judged = runs[name] = replay.run(changed, new if new is not None else old)
-    for line in report.table_of_figures(
-        {name: kpi.figures(r.table, expected) for name, r in runs.items()}
-    ):
-        print(line)
+    columns = {name: kpi.figures(r.table, expected) for name, r in runs.items()}
+    _print(report.table_of_figures(columns))
     if judged is not first:
-        for line in report.difference(first.table, judged.table):
-            print(line)
-    for name, run in runs.items():
-        print(f"decisions of {name}: sha256 {run.digest}")
+        _print(report.difference(first.table, judged.table))
     missed = kpi.failures(judged.table, expected)
-    for line in missed:
-        print(f"NOT MET: {line}")
+    _print(f"decisions of {name}: sha256 {run.digest}" for name, run in runs.items())
+    _print(f"NOT MET: {line}" for line in missed)
+    _write(arguments, judged, report.as_json(found, runs, reproduced, expected, missed))
+    if missed:
+        return NOT_MET
+    return NOT_REPRODUCED if reproduced is not None and reproduced.different.any() else 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _at_one_rate(arguments: argparse.Namespace, found: Any, settings: Any,
+                 old: dict[str, Any] | None, new: dict[str, Any] | None) -> Any:  # fmt: skip
+    """The recording at the rate of the configurations that are compared."""
+    from safety_filter.bags import recording
+    from safety_filter.bags.reader import BagError
+
+    recorded = next(iter(found.params.values())).rate
+    rates = {float((c or {}).get("rate", recorded)) for c in (old, new if new else old)}
+    if len(rates) > 1:
+        raise BagError(f"rate: {' and '.join(f'{r:g}' for r in sorted(rates))} Hz cannot be"
+                       " compared tick by tick; give --against a file with the same rate")
+    if rates == {recorded}:
+        return found
+    found = recording.load(arguments.bag, settings, True, rates.pop())
+    found.notes.append("another rate: ticks are made up from the recorded inputs")
+    return found
+
+
+def _write(arguments: argparse.Namespace, judged: Any, content: dict[str, Any]) -> None:
+    import json
+
+    import numpy as np
+
     if arguments.decisions:
         with open(arguments.decisions, "wb") as file:
             np.save(file, judged.table, allow_pickle=False)
     if arguments.json:
-        content = report.as_json(found, runs, reproduced, expected, missed)
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
         arguments.json.write_text(text, encoding="utf-8")
-    if missed:
-        return NOT_MET
-    return NOT_REPRODUCED if reproduced is not None and reproduced.different.any() else 0
 
 
 def _upstream(arguments: argparse.Namespace, found: Any, settings: Any) -> Any:

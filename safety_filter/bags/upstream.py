@@ -139,11 +139,9 @@ def perceive(path: Path, recording: Recording, settings: Settings,
     from safety_filter.perception.params import TABLE
     from safety_filter.perception.pipeline import Perception
     from safety_filter.perception.robot_mask import RobotMask
-    from safety_filter.perception.targets import AttentionMap
 
-    source = _Source.open(
-        path, recording, settings, ("image", "depth", "camera_info", "camera_pose")
-    )
+    roles = ("image", "depth", "camera_info", "camera_pose")
+    source = _Source.open(path, recording, settings, roles)
     fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
     try:
         tuning = TABLE.validate(changes)
@@ -153,44 +151,66 @@ def perceive(path: Path, recording: Recording, settings: Settings,
         perception = Perception(tuning, Detector.load(DEFAULT_WEIGHTS), mask)
     except (ParamError, DetectorError, ValueError, OSError) as error:
         raise BagError(f"perception: {error}") from error
-    recorded = {stamp_of(cloud) for _, cloud in recording.clouds}
-    pictures = {role: _ByStamp() for role in ("image", "depth", "camera_pose")}
-    info = attention = None
-    done: set[float] = set()
-    found: list[tuple[float, ObstacleSample]] = []
-    for role, _, message in source.messages(
-        ("image", "depth", "camera_info", "camera_pose", "attention")
-    ):
+    looking = _Looking(recording, source.joints, perception)
+    for role, _, message in source.messages((*roles, "attention")):
+        looking.take(role, message)
+    if not looking.found:
+        raise BagError(f"{path}: no picture with depth, pose and joints of the same time")
+    return looking.found
+
+
+class _Looking:
+    """Puts pictures, depth and poses of one time together and shows them to perception."""
+
+    def __init__(self, recording: Recording, joints: Joints, perception: Any) -> None:
+        self.found: list[tuple[float, ObstacleSample]] = []
+        self._recording, self._joints, self._perception = recording, joints, perception
+        self._recorded = {stamp_of(cloud) for _, cloud in recording.clouds}
+        self._pictures = {role: _ByStamp() for role in ("image", "depth", "camera_pose")}
+        self._info: Any = None
+        self._attention: Any = None
+        self._done: set[float] = set()
+
+    def take(self, role: str, message: Any) -> None:
+        """Take the next message; complete pictures become tracks."""
         if role == "camera_info":
-            info = message
-            continue
-        if role == "attention":
-            values, profile = images.float_map(message), message.header.frame_id.partition("#")[2]
-            attention = AttentionMap(ms.seconds(message.header.stamp), values, profile)
-            continue
-        pictures[role].add(message)
-        stamp = ms.seconds(message.header.stamp)
-        image, depth, pose = (pictures[r].near(stamp) for r in ("image", "depth", "camera_pose"))
-        if image is None or depth is None or pose is None or info is None:
-            continue
-        stamp = ms.seconds(image.header.stamp)
-        joints = source.joints.at(stamp)
-        if stamp in done or joints is None or (recorded and stamp not in recorded):
-            continue
-        done.add(stamp)
+            self._info = message
+        elif role == "attention":
+            self._attend(message)
+        else:
+            self._pictures[role].add(message)
+            self._look(ms.seconds(message.header.stamp))
+
+    def _attend(self, message: Any) -> None:
+        from safety_filter.perception.targets import AttentionMap
+
+        stamp, profile = ms.seconds(message.header.stamp), message.header.frame_id.partition("#")
         try:
-            result = perception.update(
-                stamp, images.rgb(image), images.depth(depth), images.intrinsics(info),
-                images.pose_matrix(pose), *joints, attention,
+            self._attention = AttentionMap(stamp, images.float_map(message), profile[2])
+        except ValueError as error:
+            self._recording.notes.append(f"perception: attention at {stamp:.3f}: {error}")
+
+    def _look(self, near: float) -> None:
+        image, depth, pose = (p.near(near) for p in self._pictures.values())
+        if image is None or depth is None or pose is None or self._info is None:
+            return
+        stamp = ms.seconds(image.header.stamp)
+        joints = self._joints.at(stamp)
+        skipped = bool(self._recorded) and stamp not in self._recorded
+        if stamp in self._done or joints is None or skipped:
+            return
+        self._done.add(stamp)
+        try:
+            result = self._perception.update(
+                stamp, images.rgb(image), images.depth(depth), images.intrinsics(self._info),
+                images.pose_matrix(pose), *joints, self._attention,
             )  # fmt: skip
         except (ms.UnreadableError, ValueError) as error:
-            recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")
-            continue
-        attention = None  # each map is used once
-        found.append((stamp, ObstacleSample(stamp, 0.0, pose.header.frame_id, result.tracks)))
-    if not found:
-        raise BagError(f"{path}: no picture with depth, pose and joints of the same time")
-    return found
+            self._recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")
+            return
+        self._attention = None  # each map is used once
+        sample = ObstacleSample(stamp, 0.0, pose.header.frame_id, result.tracks)
+        self.found.append((stamp, sample))
 
 
 def act(path: Path, recording: Recording, settings: Settings,
