@@ -116,7 +116,7 @@ class Bounds:
         self._broken = {k: v for k, v in self._broken.items() if 0.0 <= now - v[0] <= HOLD}
         return tuple(text for _, text in self._broken.values())
 
-    def sighted(self, now: float, stamp: float, count: int, p: FilterParams) -> None:
+    def sighted(self, now: float, stamp: float, count: int) -> None:
         """Compare the tracks just loaded into the buffers with older ones."""
         new = self._buffers.obstacles
         worst, track, implied = 0.0, -1, 0.0

@@ -148,7 +148,7 @@ class Intake:
         if p.ssm:
             persons = sample.tracks['class_id'] == p.person_class
             self._buffers.obstacles['person'][:self.count] = persons
-        self.bounds.sighted(now_ros, sample.stamp, self.count, p)
+        self.bounds.sighted(now_ros, sample.stamp, self.count)
         self.target.update(sample.tracks)
         holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
         if holding or self._buffers.sphere_count > len(self.robot.spheres):

@@ -132,7 +132,7 @@ class OsqpSolver:
         fault = problem_fault(problem)
         if fault is not None:
             return Solution(False, _NOTHING, fault)
-        free = np.linalg.solve(problem.hessian, -problem.gradient)
+        free = np.asarray(np.linalg.solve(problem.hessian, -problem.gradient), float)
         value = np.concatenate([free, problem.rows @ free])
         if np.all(value >= problem.lower) and np.all(value <= problem.upper):
             return Solution(True, free, 'solved')  # polishing would print that it is not needed
