@@ -72,11 +72,16 @@ class Draft:
         return self.reachable(spec) and clear(spec, self.specs, gap)
 
     def reachable(self, spec: ObjectSpec) -> bool:
-        """Whether the hand gets to both goals beside a spec, at rest or at the end of its path."""
-        if spec.path is not None and np.isinf(spec.path.stops_at):
-            return True
-        where = spec.position if spec.path is None else spec.path.end
-        return all(hand_gap(goal, where, spec.shape) > 0.025 for goal in self.goals)
+        """Whether the hand gets to both goals beside a spec: at rest, or at the end of its path.
+
+        What swings for ever leaves room all the time; else there might never be enough of it.
+        """
+        places = [spec.position]
+        if spec.path is not None:
+            swings = np.isinf(spec.path.stops_at)
+            places = spec.path.samples(25.0, 0.2).tolist() if swings else [spec.path.end]
+        return all(hand_gap(goal, (x, y, z), spec.shape) > 0.025
+                   for x, y, z in places for goal in self.goals)
 
     def add(self, spec: ObjectSpec | None) -> bool:
         """Put a spec in, unless it is None or its name is taken; return whether it is in."""
