@@ -98,8 +98,8 @@ def run_episode(world: World, scene: Scene, brain: Brain, eyes: Eyes | None, gua
             if eyes is not None:
                 seen = eyes.look(world, picture, thought)
                 sightings.put(arrival + timing.perception_delay, (now, seen))
-            if record.look():
-                end = min(end, now + timing.settle)
+            # What lay on its place may yet be taken away: time goes on then.
+            end = min(end, now + timing.settle) if record.look() else timing.limit
             if film is not None:
                 film.shoot(world, tracks, step)
         played = player.read(now)

@@ -86,8 +86,7 @@ class Recorder:
         elif not success:
             self._success_time = None
         lost = bool(world.object_position(world.scene.target_spec.name)[2] < LOST)
-        if success or lost:
-            self._end = "success" if success else "target off the table"
+        self._end = "success" if success else "target off the table" if lost else "time"
         return success or lost
 
     def stepped(self, step: Step, dt: float) -> None:
