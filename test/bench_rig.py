@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from safety_filter.bench.engines import ray_cluster
 from safety_filter.bench.jobs import Config, Job
 
 BAD_SEED = 3
@@ -33,3 +34,8 @@ def dies(config: Config, job: Job) -> dict[str, Any]:
     if job.seed == BAD_SEED + 1:
         raise ValueError("no such thing")
     return line(job)
+
+
+def on_ray(config: Config, jobs: list[Job]) -> list[dict[str, Any]]:
+    """The lines of `jobs` from a local Ray instance."""
+    return list(ray_cluster(config, jobs, None))
