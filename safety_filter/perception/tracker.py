@@ -17,7 +17,8 @@ from safety_filter.perception.shape import Known, Measurement
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
 _NEVER = 1e6
-_SLOW = 0.05  # m/s below which an unseen thing is taken to rest
+_STILL_MOVER = 3.0  # s, decay of the memory that something moved
+_SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
@@ -42,7 +43,7 @@ class Track:
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
-    cruise: float = 0.0  # speed when it was last seen well
+    cruise: float = 0.0  # highest speed of late while it was seen well
     hidden: bool = False  # unseen because something nearer stands there
     attached: bool = False  # moves with the tool
     blob: int = -1  # index of its blob in the last picture, -1 for none
@@ -110,7 +111,8 @@ class Tracker:
         p = self.params
         unseen = track.visible < 0.3
         if not unseen:
-            track.cruise = float(np.linalg.norm(track.velocity))
+            speed = float(np.linalg.norm(track.velocity))
+            track.cruise = max(speed, track.cruise * float(np.exp(-dt / _STILL_MOVER)))
         slow = track.class_id in self.supports or (unseen and track.cruise < _SLOW)
         track.state = track.state.predicted(dt, _REST_ACCEL if slow else p.accel_quiet)
         if unseen:
