@@ -100,6 +100,11 @@ class Rig:
     def _on_state(self, name: str, msg: DiagnosticStatus) -> None:
         self.states[name] = msg
 
+    def go_home(self) -> None:
+        """Put the arm back where it started, so that no test depends on what moved it before."""
+        self.wait(lambda: not self.qd.any(), 5.0, "standstill")
+        self.q = HOME.copy()
+
     def now(self) -> float:
         return self.node.get_clock().now().nanoseconds * 1e-9
 
@@ -109,7 +114,8 @@ class Rig:
         tick = 0
         while not self._end.is_set():
             now = time.monotonic()
-            self.q = self.q + (now - last) * self.qd
+            if self.qd.any():  # or it would undo go_home() in another thread
+                self.q = self.q + (now - last) * self.qd
             last = now
             if self.joints_on:
                 self._publish_joints()
@@ -148,9 +154,13 @@ class Rig:
         """Wait for a condition, failing with everybody's state."""
         deadline = time.monotonic() + timeout
         while not condition():
-            states = {n: s.message for n, s in self.states.items()}
-            assert time.monotonic() < deadline, f"waited {timeout} s for {what}; states: {states}"
+            assert time.monotonic() < deadline, f"waited {timeout} s for {what}; {self._told()}"
             time.sleep(0.005)
+
+    def _told(self) -> str:
+        """Everybody's state, and where the arm is."""
+        states = {n: (s.message, conversion.values(s)) for n, s in self.states.items()}
+        return f"states: {states}, q: {self.q}, qd: {self.qd}"
 
     def wait_state(self, name: str, start: str, timeout: float = 5.0) -> None:
         """Wait until a node's state message begins with `start`."""
@@ -162,8 +172,7 @@ class Rig:
         good = {"filter_node": "PASS", "monitor_node": "PASSING"}
         deadline = time.monotonic() + timeout
         while [n for n, message in good.items() if self.message(n) != message]:
-            states = {n: s.message for n, s in self.states.items()}
-            assert time.monotonic() < deadline, f"waited {timeout} s for {good}; states: {states}"
+            assert time.monotonic() < deadline, f"waited {timeout} s for {good}; {self._told()}"
             for name in good:
                 if self.message(name).startswith("STOPPED"):
                     self.call(f"{name}/reset", 10.0)

@@ -16,13 +16,15 @@ import numpy as np
 from safety_filter.core.robot import Array, Record
 
 NO_COMMAND, TWIST, JOINT_VELOCITY, JOINT_POSITION = -1, 0, 1, 2
+UNCHANGED = 1e-9
+"""A twist that comes out to within this (m/s, rad/s) passes unchanged."""
 KINDS = {'twist': TWIST, 'joint_velocity': JOINT_VELOCITY, 'joint_position': JOINT_POSITION}
 
 
 @nb.njit(cache=True, error_model='numpy')
 def nominal_velocity(kind: int, command: Array, q: Array, limit: Array, tool_rotation: Array,
                      in_tool_frame: bool, jacobian: Array, p: Record, out: Array) -> bool:
-    """Fill `out` (n,) with the nominal joint velocity; return whether a twist had to be damped."""
+    """Fill `out` (n,) with the nominal joint velocity; return whether damping changed a twist."""
     n = len(q)
     out[:] = 0.0
     if kind == JOINT_VELOCITY:
@@ -50,7 +52,8 @@ def nominal_velocity(kind: int, command: Array, q: Array, limit: Array, tool_rot
 
 @nb.njit(cache=True, error_model='numpy')
 def _resolve(twist: Array, jacobian: Array, p: Record, out: Array) -> bool:
-    """Fill `out` with J' (J J' + lambda^2 I)^-1 twist; lambda > 0 near singularities."""
+    """Fill `out` with J' (J J' + lambda^2 I)^-1 twist; lambda > 0 near singularities. Return whether
+    the tool's twist J out differs from the one asked for."""
     n = jacobian.shape[1]
     gram = np.empty((6, 6))
     for r in range(6):
@@ -62,10 +65,11 @@ def _resolve(twist: Array, jacobian: Array, p: Record, out: Array) -> bool:
     factor = np.empty((6, 6))
     det = _cholesky(gram, 0.0, factor)
     measure = np.sqrt(max(det, 0.0))
-    damped = bool(measure < p.singularity_threshold)
-    if damped:
+    damping = 0.0
+    if measure < p.singularity_threshold:
         share = 1.0 - measure / p.singularity_threshold
-        _cholesky(gram, p.singularity_damping ** 2 * share * share + 1e-12, factor)
+        damping = p.singularity_damping ** 2 * share * share + 1e-12
+        _cholesky(gram, damping, factor)
     y = np.empty(6)
     for r in range(6):
         y[r] = twist[r]
@@ -79,7 +83,7 @@ def _resolve(twist: Array, jacobian: Array, p: Record, out: Array) -> bool:
     for i in range(n):
         for r in range(6):
             out[i] += jacobian[r, i] * y[r]
-    return damped
+    return bool(damping * np.abs(y).max() > UNCHANGED)  # twist - J out = lambda^2 y
 
 
 @nb.njit(cache=True, error_model='numpy')

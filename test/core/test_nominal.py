@@ -48,6 +48,7 @@ def test_near_a_singularity_the_twist_is_damped_and_stays_bounded(panda: RobotMo
     stretched = np.array([0.0, 0.0, 0.0, -0.0701, 0.0, 0.05, 0.0])
     qd, damped, _ = nominal(panda, TWIST, np.array([0.1, 0, 0, 0, 0, 0.1]), stretched)
     assert damped and np.abs(qd).max() < 5.0 and np.isfinite(qd).all()
+    assert not nominal(panda, TWIST, np.zeros(6), stretched)[1]  # zero passes, also there
 
 
 def test_joint_velocity_is_itself(panda: RobotModel) -> None:

@@ -56,6 +56,8 @@ def rig(bench: Rig) -> Iterator[Rig]:
         bench.joints_on, bench.twist, bench.tracks = True, np.zeros(6), empty_tracks()
         bench.alter_joints = bench.alter_twist = bench.alter_cloud = lambda msg: None
         bench.wait_state(NODE, "PASS", 10.0)
+        bench.go_home()
+        bench.wait_state(NODE, "PASS", 10.0)
 
     restore()
     yield bench
