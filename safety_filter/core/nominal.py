@@ -52,8 +52,8 @@ def nominal_velocity(kind: int, command: Array, q: Array, limit: Array, tool_rot
 
 @nb.njit(cache=True, error_model='numpy')
 def _resolve(twist: Array, jacobian: Array, p: Record, out: Array) -> bool:
-    """Fill `out` with J' (J J' + lambda^2 I)^-1 twist; lambda > 0 near singularities. Return whether
-    the tool's twist J out differs from the one asked for."""
+    """Fill `out` with J' (J J' + lambda^2 I)^-1 twist; lambda > 0 near singularities. Return
+    whether the tool's twist J out differs from the one asked for."""
     n = jacobian.shape[1]
     gram = np.empty((6, 6))
     for r in range(6):
