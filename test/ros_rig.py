@@ -25,7 +25,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from safety_filter import graph
-from safety_filter.core.wire import empty_tracks
+from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.demo.processes import ProcessGroup, ros_environment
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
@@ -45,6 +45,15 @@ PATIENT: dict[str, dict[str, Any]] = {
         "obstacles_age": 1.8,
     },
 }  # fmt: skip
+
+
+def obstacle(position: tuple[float, float, float], radius: float = 0.04) -> np.ndarray:
+    """One track, a ball of `radius` m at `position` in base, id 7."""
+    tracks = empty_tracks(1)
+    tracks["x"], tracks["y"], tracks["z"] = position
+    tracks["sx"] = tracks["sy"] = tracks["sz"] = radius
+    tracks["id"], tracks["role"] = 7, Role.OBSTACLE
+    return tracks
 
 
 class Rig:
@@ -204,6 +213,18 @@ class Rig:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def passing(folder: Path, spec: graph.NodeSpec) -> Iterator[Rig]:
+    """A filter as a process, and a rig that it lets commands of through."""
+    with running(folder, spec):
+        rig = Rig()
+        try:
+            rig.wait_state(spec.name, "PASS", START_SECONDS)
+            yield rig
+        finally:
+            rig.close()
 
 
 @contextmanager

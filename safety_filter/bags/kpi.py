@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from safety_filter.bags import ticks as tk
-from safety_filter.bags.reader import BagError
+from safety_filter.bags.reader import BagError, read_mapping
 
 FAR = 0.1  # m, default of false_stop_distance
 INPUT_REASONS = ("operator", "joint_state", "perception", "command", "monitor")
@@ -148,12 +147,7 @@ def read(path: Path) -> Expectation:
     Raises:
         BagError: not YAML, or an entry that is unknown or of the wrong type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BagError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise BagError(f"{path}: expected figures and expected_stops, got {content!r}")
+    content = read_mapping(path, "figures and expected_stops")
     _known(path, content, ("figures", "expected_stops", "false_stop_distance"))
     bounds = {}
     names = list(figures(np.zeros(1, tk.tick_dtype(7))))

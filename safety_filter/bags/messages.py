@@ -6,7 +6,7 @@ never compiled: a bag from a stranger is data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 from safety_filter.bags import ticks
 from safety_filter.core import wire
 from safety_filter.core.inputs import JointSample, ObstacleSample
+from safety_filter.images import MessageError
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -26,10 +27,6 @@ IMAGE = "sensor_msgs/msg/Image"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POSE = "geometry_msgs/msg/PoseStamped"
 STATUS = "diagnostic_msgs/msg/DiagnosticStatus"
-
-
-class UnreadableError(ValueError):
-    """A message whose bytes or content cannot be used: what was expected, what came."""
 
 
 @cache
@@ -47,12 +44,36 @@ def decode(data: bytes, name: str) -> Any:
     """The message in `data`.
 
     Raises:
-        UnreadableError: not a whole message of that type.
+        MessageError: not a whole message of that type.
     """
     try:
         return typestore().deserialize_cdr(data, name)
     except Exception as error:  # generated readers raise whatever comes of foreign bytes
-        raise UnreadableError(f"{name}: {len(data)} bytes cannot be read: {error}") from error
+        raise MessageError(f"{name}: {len(data)} bytes cannot be read: {error}") from error
+
+
+def decoded(
+    rows: Iterable[tuple[int, bytes]],
+    kind: str,
+    role: str,
+    notes: list[str],
+    read: Callable[[Any], Any] = lambda message: message,
+) -> list[tuple[float, Any]]:
+    """(time of receipt in s, what `read` makes of the message) of rows (time in ns, bytes).
+
+    What cannot be read is left out; the first fault and the count go to `notes`.
+    """
+    found, bad = [], 0
+    for time, data in rows:
+        try:
+            found.append((1e-9 * time, read(decode(data, kind))))
+        except MessageError as error:
+            bad += 1
+            if bad == 1:
+                notes.append(f"{role}: unreadable message left out: {error}")
+    if bad > 1:
+        notes.append(f"{role}: {bad} messages left out in all")
+    return found
 
 
 def encode(message: Any, name: str) -> bytes:
@@ -111,10 +132,10 @@ def tick_table(message: Any) -> ticks.Table:
     """The ticks in a cloud.
 
     Raises:
-        UnreadableError: another layout.
+        MessageError: another layout.
     """
     columns = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
     try:
         return ticks.decode(columns, message.point_step, message.width, message.data)
     except ticks.TickError as error:
-        raise UnreadableError(str(error)) from error
+        raise MessageError(str(error)) from error

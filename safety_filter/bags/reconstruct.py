@@ -36,10 +36,10 @@ def reconstructed(
     inputs: role -> (time of receipt in ns, bytes); versions: of the configuration by time of
     receipt in s; kind: of joint commands.
     """
-    joints = _decoded(inputs["joint_states"], ms.JOINT_STATE, "joint_states", notes)
+    joints = ms.decoded(inputs["joint_states"], ms.JOINT_STATE, "joint_states", notes)
     joint_command = kind in JOINT_COMMANDS and bool(inputs["joint_command"])
     role, type_ = ("joint_command", ms.ARRAY) if joint_command else ("twist", ms.TWIST)
-    commands = _decoded(inputs[role], type_, role, notes)
+    commands = ms.decoded(inputs[role], type_, role, notes)
     if kind == "trajectory":
         notes.append("commands were trajectories: only recorded ticks replay those")
     if not joints:
@@ -63,20 +63,6 @@ def reconstructed(
         table[name] = _taken(values, index)
     table["distance"] = np.inf
     return table, [(t - zero, m) for t, m in clouds]
-
-
-def _decoded(rows: Rows, kind: str, role: str, notes: list[str]) -> list[tuple[float, Any]]:
-    found, bad = [], 0
-    for time, data in rows:
-        try:
-            found.append((1e-9 * time, ms.decode(data, kind)))
-        except ms.UnreadableError as error:
-            bad += 1
-            if bad == 1:
-                notes.append(f"{role}: unreadable message left out: {error}")
-    if bad > 1:
-        notes.append(f"{role}: {bad} messages left out in all")
-    return found
 
 
 def _clock_shift(joints: list[tuple[float, Any]], notes: list[str]) -> float:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
@@ -130,11 +129,12 @@ def load(
     robot, spec = _robot(last, settings)
     params = {version: _params(c, notes) for version, c in configs.items()} or {0: FilterParams()}
     table = _ticks(raw.get(topics.get("ticks", ""), []), robot.n, notes)
-    clouds = _clouds(raw.get(topics.get("obstacles", ""), []), notes)
+    clouds = ms.decoded(raw.get(topics.get("obstacles", ""), []), ms.CLOUD, "obstacles", notes)
     exact = len(table) > 0 and not reconstruct
     if exact:
         # After the messages themselves, whose times of receipt are nearer to the filter's
-        clouds += _clouds(raw.get(topics.get("tick_obstacles", ""), []), notes)
+        rows = raw.get(topics.get("tick_obstacles", ""), [])
+        clouds += ms.decoded(rows, ms.CLOUD, "tick_obstacles", notes)
     else:
         from safety_filter.bags.reconstruct import reconstructed
 
@@ -231,7 +231,7 @@ def _configs(
             content = json.loads(ms.decode(data, ms.STRING).data)
             int(content["version"])
             found.append((1e-9 * time, content))
-        except (ms.UnreadableError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             notes.append(f"config: unreadable message left out: {error}")
     return found
 
@@ -262,38 +262,13 @@ def _robot(config: Mapping[str, Any], settings: Settings) -> tuple[RobotModel, d
 
 
 def _ticks(rows: list[tuple[int, bytes]], n: int, notes: list[str]) -> tk.Table:
-    parts: list[NDArray[Any]] = []
-    bad = 0
-    for _, data in rows:
-        try:
-            part = ms.tick_table(ms.decode(data, ms.CLOUD))
-        except ms.UnreadableError as error:
-            bad += 1
-            if bad == 1:
-                notes.append(f"ticks: unreadable message left out: {error}")
-            continue
-        if part.dtype == tk.tick_dtype(n):
-            parts.append(part)
+    tables = ms.decoded(rows, ms.CLOUD, "ticks", notes, ms.tick_table)
+    parts = [table for _, table in tables if table.dtype == tk.tick_dtype(n)]
     if not parts:
         return np.zeros(0, tk.tick_dtype(n))
     table = np.concatenate(parts)
     # A filter that was started again counts from 1 again: order by its monotonic clock
     return table[np.argsort(table["now_mono"], kind="stable")]
-
-
-def _clouds(rows: list[tuple[int, bytes]], notes: list[str]) -> list[tuple[float, Any]]:
-    """(time of receipt in s, message) of the obstacle clouds."""
-    found, bad = [], 0
-    for time, data in rows:
-        try:
-            found.append((1e-9 * time, ms.decode(data, ms.CLOUD)))
-        except ms.UnreadableError as error:
-            bad += 1
-            if bad == 1:
-                notes.append(f"obstacles: unreadable message left out: {error}")
-    if bad > 1:
-        notes.append(f"obstacles: {bad} messages left out in all")
-    return found
 
 
 class Obstacles:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from safety_filter.bags import ticks as tk
-from safety_filter.bags.reader import BagError
+from safety_filter.bags.reader import BagError, read_mapping
 from safety_filter.bags.recording import Obstacles, Recording, segments
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE, FilterParams
@@ -58,12 +57,7 @@ def flat_parameters(path: Path, node: str) -> dict[str, Any]:
     Raises:
         BagError: not YAML, or another form.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BagError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise BagError(f"{path}: expected parameters, got {type(content).__name__}")
+    content = read_mapping(path, "parameters")
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if not isinstance(value, dict):

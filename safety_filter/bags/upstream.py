@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.bags import images
+from safety_filter import images
 from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import Bag, BagError, ordered
@@ -43,7 +43,7 @@ class Joints:
         for received, data in rows:
             try:
                 found = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), received, arm, fingers)
-            except ms.UnreadableError:
+            except ms.MessageError:
                 continue
             if len(found.q) == len(arm) and np.isfinite(found.q).all():
                 samples.append((found.stamp, np.append(found.q, found.opening or 0.0)))
@@ -97,7 +97,7 @@ class _Source:
         for name, received, data in ordered(self.bag, set(named)):
             try:
                 yield named[name], 1e-9 * received, ms.decode(data, kinds[name])
-            except ms.UnreadableError as error:
+            except ms.MessageError as error:
                 self.bag.notes.append(f"{named[name]}: left out: {error}")
 
 
@@ -205,7 +205,7 @@ class _Looking:
                 stamp, images.rgb(image), images.depth(depth), images.intrinsics(self._info),
                 images.pose_matrix(pose), *joints, self._attention,
             )  # fmt: skip
-        except (ms.UnreadableError, ValueError) as error:
+        except ValueError as error:
             self._recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")
             return
         self._attention = None  # each map is used once
@@ -256,7 +256,7 @@ def act(path: Path, recording: Recording, settings: Settings,
         proprio = pack_proprioception(pose[:3, 3], pose[:3, :3], joints[1])
         try:
             chunk = policy.act(images.rgb(scene), images.rgb(wrist), proprio, instruction, stamp)
-        except (PolicyError, ms.UnreadableError) as error:
+        except (PolicyError, ms.MessageError) as error:
             raise BagError(f"policy: picture at {stamp:.3f}: {error}") from error
         found.append((stamp, chunk))
     if not found:

@@ -17,7 +17,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
-from safety_filter.bags import images
+from safety_filter import images
 from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import Bag, BagError
@@ -101,7 +101,7 @@ class View:
         self._stream.set_time(TIME, timestamp=received)
         try:
             pen(topic, ms.decode(data, kind))
-        except (ms.UnreadableError, RobotError, ValueError, KeyError):
+        except (RobotError, ValueError, KeyError):
             self.unreadable[topic] = self.unreadable.get(topic, 0) + 1
 
     # -- pictures -----------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class View:
         if topic.endswith("attention"):
             heat = _heat(images.float_map(message), self._scene_size)
             log("pictures/scene/attention", rr.Image(heat, draw_order=1.0))
-        elif message.encoding in images.DEPTH:
+        elif message.encoding in images.DEPTH_ENCODINGS:
             log("pictures/depth", rr.DepthImage(images.depth(message), meter=1.0))
         else:
             picture = images.rgb(message)
@@ -124,7 +124,7 @@ class View:
     def _camera_info(self, topic: str, message: Any) -> None:
         if "wrist" in topic:
             return
-        k = images.intrinsics(message)
+        k = images.camera_matrix(message)
         pinhole = rr.Pinhole(image_from_camera=k, width=message.width, height=message.height,
                              image_plane_distance=0.15)  # fmt: skip
         self._stream.log("world/camera/picture", pinhole)

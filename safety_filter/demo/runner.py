@@ -15,12 +15,11 @@ from typing import Any
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
-from safety_filter import graph
+from safety_filter import graph, images
 from safety_filter.demo import film, report, summary
 from safety_filter.demo.client import DemoClient, DemoError
 from safety_filter.demo.processes import ProcessGroup, ros_environment
 from safety_filter.demo.tasks import Task
-from safety_filter.nodes import conversion
 
 # Method -> the simulator's command input: without the filter the policy's twist moves the arm
 # directly, through the simulator's own resolver; all nodes run in both cases
@@ -210,7 +209,7 @@ class Runner:
             ends = [values[k].split() for k in ("nearest_on_robot", "nearest_on_obstacle")]
             pair = ([float(v) for v in ends[0]], [float(v) for v in ends[1]])
         picture = film.draw_pair(
-            conversion.rgb(image), conversion.intrinsics(info), conversion.pose_matrix(pose), pair
+            images.rgb(image), images.intrinsics(info), images.pose_matrix(pose), pair
         )
         state = client.state_text("filter_node").split(": ", 1)[-1]
         if method == "none":

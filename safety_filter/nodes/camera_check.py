@@ -9,6 +9,7 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
+from safety_filter import images
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ConfigureError
 from safety_filter.nodes.extrinsics import ByStamp, Extrinsics, FixedExtrinsics, TfExtrinsics
@@ -30,7 +31,7 @@ class CameraCheck:
 
     def take(self, role: str, msg: Any) -> None:
         """Keep a message of one of the roles."""
-        if role == "image" and msg.encoding in conversion.DEPTH_ENCODINGS:
+        if role == "image" and msg.encoding in images.DEPTH_ENCODINGS:
             self._depths.append(msg)
         elif role == "joint states":
             self._joints.append(msg)
@@ -55,7 +56,7 @@ class CameraCheck:
         if not depths:
             return _NOT_SEEN.format("depth image"), None, 0
         try:
-            return self._overlap(node, parameters, depths, conversion.intrinsics(info))
+            return self._overlap(node, parameters, depths, images.intrinsics(info))
         except (conversion.MessageError, ConfigureError, ImportError, ValueError) as error:
             return str(error), None, 0
 
@@ -80,7 +81,7 @@ class CameraCheck:
             pose = where.at(image) if where is not None else self._pose(image, p)
             if joints is None or pose is None:
                 continue
-            view = mask.view(conversion.depth(image), *joints, k, pose)
+            view = mask.view(images.depth(image), *joints, k, pose)
             drawn = np.isfinite(view.near)
             pixels = int(drawn.sum())
             best = "", float((view.mask & drawn).sum() / max(pixels, 1)), pixels
@@ -94,4 +95,4 @@ class CameraCheck:
 
     def _pose(self, image: Image, p: dict[str, Any]) -> np.ndarray | None:
         msg = self._poses.near(image, float(p["sync"]))
-        return None if msg is None else conversion.pose_matrix(msg)
+        return None if msg is None else images.pose_matrix(msg)

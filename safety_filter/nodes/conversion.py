@@ -1,4 +1,7 @@
-"""Messages to arrays and back. No cv_bridge; message data is bytes, never a numpy array."""
+"""Messages to arrays and back. No cv_bridge; message data is bytes, never a numpy array.
+
+Pictures, intrinsics and poses are read by `safety_filter.images`.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,13 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2, PointField
 
 from safety_filter.core import wire
+from safety_filter.images import BYTES_PER_PIXEL, MessageError
 
 Array = NDArray[np.float64]
-COLOUR_ENCODINGS = ("rgb8", "bgr8")
-DEPTH_ENCODINGS = ("32FC1", "16UC1")
-_BYTES_PER_PIXEL = {"rgb8": 3, "bgr8": 3, "32FC1": 4, "16UC1": 2, "mono8": 1}
 _POINT_FIELDS = [
     PointField(name=name, offset=offset, datatype=datatype, count=count)
     for name, offset, datatype, count in wire.FIELDS
 ]
-
-
-class MessageError(ValueError):
-    """A message that cannot be used: the field, what was expected, what came."""
 
 
 def seconds(stamp: Time) -> float:
@@ -42,71 +39,13 @@ def stamp(time: float) -> Time:
     return Time(sec=int(whole), nanosec=nanosec) if nanosec < 10**9 else Time(sec=int(whole) + 1)
 
 
-def _pixels(msg: Image, encodings: Sequence[str]) -> NDArray[np.uint8]:
-    """Rows of bytes without padding, shape (height, width * bytes per pixel).
-
-    Raises:
-        MessageError: encoding, size, step or data length is not what it has to be.
-    """
-    if msg.encoding not in encodings:
-        wanted = " or ".join(encodings)
-        raise MessageError(f"image encoding: expected {wanted}, got {msg.encoding!r}")
-    if msg.height == 0 or msg.width == 0:
-        raise MessageError(f"image size: expected at least 1x1, got {msg.width}x{msg.height}")
-    if msg.is_bigendian and msg.encoding in DEPTH_ENCODINGS:
-        raise MessageError("image is_bigendian: expected 0, got 1")
-    row = msg.width * _BYTES_PER_PIXEL[msg.encoding]
-    if msg.step < row:
-        raise MessageError(f"image step: expected at least {row} bytes, got {msg.step}")
-    if len(msg.data) != msg.step * msg.height:
-        expected = msg.step * msg.height
-        raise MessageError(f"image data: expected {expected} bytes, got {len(msg.data)}")
-    return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)[:, :row]
-
-
-def rgb(msg: Image) -> NDArray[np.uint8]:
-    """Colour image as (H, W, 3) uint8 in RGB order.
-
-    Raises:
-        MessageError: not rgb8 or bgr8, or sizes that do not fit.
-    """
-    pixels = _pixels(msg, COLOUR_ENCODINGS).reshape(msg.height, msg.width, 3)
-    return np.ascontiguousarray(pixels if msg.encoding == "rgb8" else pixels[:, :, ::-1])
-
-
-def depth(msg: Image) -> NDArray[np.float32]:
-    """Depth image as (H, W) float32 in metres, 0 where nothing was measured.
-
-    Raises:
-        MessageError: not 32FC1 (m) or 16UC1 (mm), or sizes that do not fit.
-    """
-    pixels = np.ascontiguousarray(_pixels(msg, DEPTH_ENCODINGS))
-    if msg.encoding == "16UC1":
-        return pixels.view("<u2").astype(np.float32) * np.float32(1e-3)
-    metres = pixels.view("<f4").copy()
-    metres[~np.isfinite(metres) | (metres < 0.0)] = 0.0
-    return metres
-
-
-def float_map(msg: Image) -> NDArray[np.float32]:
-    """32FC1 image as it is, (H, W) float32.
-
-    Raises:
-        MessageError: another encoding, sizes that do not fit, or values that are not finite.
-    """
-    values = np.ascontiguousarray(_pixels(msg, ("32FC1",))).view("<f4").copy()
-    if not np.isfinite(values).all():
-        raise MessageError("image data: expected finite values, got NaN or infinity")
-    return values
-
-
 def image(pixels: NDArray[Any], encoding: str, time: float, frame_id: str) -> Image:
     """Image message of `pixels`: (H, W, 3) uint8 for rgb8, (H, W) float32 for 32FC1."""
     pixels = np.ascontiguousarray(pixels)
     msg = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding)
     msg.header.stamp = stamp(time)
     msg.header.frame_id = frame_id
-    msg.step = pixels.shape[1] * _BYTES_PER_PIXEL[encoding]
+    msg.step = pixels.shape[1] * BYTES_PER_PIXEL[encoding]
     msg.data = array("B", pixels.tobytes())
     return msg
 
@@ -122,20 +61,6 @@ def camera_info(
     msg.header.stamp = stamp(time)
     msg.header.frame_id = frame_id
     return msg
-
-
-def intrinsics(msg: CameraInfo) -> Array:
-    """Intrinsic matrix (3, 3) in pixels.
-
-    Raises:
-        MessageError: uncalibrated, not finite, or a lens distortion that is not zero.
-    """
-    k = np.asarray(msg.k, float).reshape(3, 3)
-    if not np.isfinite(k).all() or k[0, 0] <= 0.0 or k[1, 1] <= 0.0:
-        raise MessageError(f"camera_info k: expected fx, fy > 0, got {k[0, 0]}, {k[1, 1]}")
-    if any(abs(v) > 1e-9 for v in msg.d):
-        raise MessageError("camera_info d: expected a rectified camera (zeros), got distortion")
-    return k
 
 
 def cloud(tracks: wire.Tracks, time: float, frame_id: str) -> PointCloud2:
@@ -215,28 +140,6 @@ def fill_twist(msg: TwistStamped, vector: Sequence[float], time: float) -> Twist
     v.x, v.y, v.z, w.x, w.y, w.z = (float(x) for x in vector)
     msg.header.stamp = stamp(time)
     return msg
-
-
-def pose_matrix(msg: PoseStamped) -> Array:
-    """Homogeneous transform (4, 4) of a pose.
-
-    Raises:
-        MessageError: not finite, or an orientation that is not a unit quaternion.
-    """
-    p, q = msg.pose.position, msg.pose.orientation
-    x, y, z, w = q.x, q.y, q.z, q.w
-    values = (p.x, p.y, p.z, x, y, z, w)
-    norm = math.sqrt(x * x + y * y + z * z + w * w)
-    if not all(map(math.isfinite, values)) or abs(norm - 1.0) > 1e-3:
-        raise MessageError(f"camera pose: expected finite with a unit quaternion, got {values}")
-    transform = np.eye(4)
-    transform[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    transform[:3, 3] = values[:3]
-    return transform
 
 
 def pose(transform: NDArray[Any], time: float, frame_id: str) -> PoseStamped:

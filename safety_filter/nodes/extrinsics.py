@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
+from safety_filter import images
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ConfigureError
 from safety_filter.nodes.conversion import Array
@@ -59,7 +60,7 @@ class FixedExtrinsics:
         position, o = msg.pose.position, msg.pose.orientation
         position.x, position.y, position.z = xyz
         o.x, o.y, o.z, o.w = xyzw
-        self._transform = conversion.pose_matrix(msg)
+        self._transform = images.pose_matrix(msg)
 
     def at(self, image: Image) -> Array:
         return self._transform
@@ -81,7 +82,7 @@ class TopicExtrinsics:
             raise conversion.MessageError(
                 f"camera_pose frame_id: expected {self._frame}, got {msg.header.frame_id!r}"
             )
-        return conversion.pose_matrix(msg)
+        return images.pose_matrix(msg)
 
 
 class TfExtrinsics:
@@ -108,4 +109,4 @@ class TfExtrinsics:
         t = found.transform.translation
         msg.pose.position.x, msg.pose.position.y, msg.pose.position.z = t.x, t.y, t.z
         msg.pose.orientation = found.transform.rotation
-        return np.asarray(conversion.pose_matrix(msg))
+        return np.asarray(images.pose_matrix(msg))

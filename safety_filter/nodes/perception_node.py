@@ -18,6 +18,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
 
+from safety_filter import images
 from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
@@ -218,7 +219,7 @@ class PerceptionNode(ManagedNode):
             if last - stamp > 1.0:
                 self._perception.reset()  # the clock was set back
             return
-        rgb, metres = conversion.rgb(image), conversion.depth(depth)
+        rgb, metres = images.rgb(image), images.depth(depth)
         if self._info is None:
             return  # the state says that no camera_info came
         info = self._info
@@ -237,7 +238,7 @@ class PerceptionNode(ManagedNode):
             )
         start = time.perf_counter()
         result = self._perception.update(
-            stamp, rgb, metres, conversion.intrinsics(info), transform, *joints, self._attention()
+            stamp, rgb, metres, images.intrinsics(info), transform, *joints, self._attention()
         )
         self._obstacles.publish(conversion.cloud(result.tracks, stamp, self.params.frame))
         done = time.monotonic()
@@ -263,7 +264,7 @@ class PerceptionNode(ManagedNode):
                 rgb,
                 result.owner,
                 result.objects,
-                conversion.intrinsics(info),
+                images.intrinsics(info),
                 transform,
                 self._last_map,
             )
@@ -276,7 +277,7 @@ class PerceptionNode(ManagedNode):
         if msg is None:
             return None
         try:
-            values = conversion.float_map(msg)
+            values = images.float_map(msg)
         except conversion.MessageError as error:
             self._facts = {**self._facts, "attention_fault": str(error)}
             return None

@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
+from safety_filter import images
 from safety_filter.core.params import ParamTable, param
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
@@ -191,7 +192,7 @@ class VlaNode(ManagedNode):
         history = self._joints.update()
         assert history is not None
         try:
-            scene = conversion.rgb(msg)
+            scene = images.rgb(msg)
             self._image.accept(time.monotonic())
             if not instruction or wrist is None:
                 return
@@ -212,7 +213,7 @@ class VlaNode(ManagedNode):
             pose = self._tool.tool_pose(q, opening)
             proprio = self._pack(pose[:3, 3], pose[:3, :3], opening)
             start = time.perf_counter()
-            out = self._policy.act(scene, conversion.rgb(wrist), proprio, instruction, stamp)
+            out = self._policy.act(scene, images.rgb(wrist), proprio, instruction, stamp)
         except (conversion.MessageError, self._policy_error) as error:
             self._fault = str(error)
             self._player.clear()

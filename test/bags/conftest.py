@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from safety_filter import cli
 
 
 def _load() -> ModuleType:
@@ -30,3 +33,20 @@ def drive(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
     path: Path = tmp_path_factory.mktemp("bags") / "drive"
     make.drive(path)
     return path
+
+
+@pytest.fixture
+def replay_with(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str, str], tuple[int, str]]:
+    """`safety-filter replay` of the run with an option that names a file of this content; returns
+    the exit code and all that was printed."""
+
+    def run(option: str, content: str) -> tuple[int, str]:
+        file = tmp_path / "option.yaml"
+        file.write_text(content)
+        code = cli.main(["replay", str(drive), option, str(file)])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    return run

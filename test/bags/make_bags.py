@@ -227,7 +227,7 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
 
     What perception and policy say goes through the messages, so that a rerun has the same inputs.
     """
-    from safety_filter.bags import images
+    from safety_filter import images
     from safety_filter.perception.detector import Detector
     from safety_filter.perception.params import PerceptionParams
     from safety_filter.perception.pipeline import Perception

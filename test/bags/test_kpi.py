@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from safety_filter import cli
 from safety_filter.bags import kpi, recording
 from safety_filter.bags.reader import BagError
+
+ReplayWith = Callable[[str, str], tuple[int, str]]
 
 
 def test_stops_are_found_with_reason_time_to_rest_and_distance(drive: Path) -> None:
@@ -56,20 +58,16 @@ NOT_MET = {
 }
 
 
-def test_expectations_that_are_met_end_with_0(drive: Path, tmp_path: Path) -> None:
-    file = tmp_path / "kpi.yaml"
-    file.write_text(MET)
-    assert cli.main(["replay", str(drive), "--expect", str(file)]) == 0
+def test_expectations_that_are_met_end_with_0(replay_with: ReplayWith) -> None:
+    assert replay_with("--expect", MET)[0] == 0
 
 
 @pytest.mark.parametrize("content", NOT_MET)
 def test_expectations_that_are_not_met_end_with_4_and_say_which(
-    drive: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+    replay_with: ReplayWith, content: str
 ) -> None:
-    file = tmp_path / "kpi.yaml"
-    file.write_text(content)
-    assert cli.main(["replay", str(drive), "--expect", str(file)]) == 4
-    assert NOT_MET[content] in capsys.readouterr().out
+    code, text = replay_with("--expect", content)
+    assert code == 4 and NOT_MET[content] in text
 
 
 BAD = {

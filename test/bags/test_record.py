@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from ros_rig import START_SECONDS, Rig, running
+from ros_rig import START_SECONDS, Rig, obstacle, passing, running
 from rosbags.rosbag2 import Reader
 
 from safety_filter import graph
@@ -23,7 +23,7 @@ from safety_filter.bags import messages as ms
 from safety_filter.bags import recording, replay
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import Bag
-from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.core.wire import empty_tracks
 
 pytestmark = pytest.mark.ros
 NODE = "filter_node"
@@ -31,21 +31,10 @@ SPEC = graph.NODES[NODE].with_parameters(monitored=False, record_files=0)
 CLI = [sys.executable, "-m", "safety_filter.cli"]
 
 
-def _obstacle(y: float) -> np.ndarray:
-    tracks = empty_tracks(1)
-    tracks["x"], tracks["y"], tracks["z"] = 0.45, y, 0.45
-    tracks["sx"] = tracks["sy"] = tracks["sz"] = 0.04
-    tracks["id"], tracks["role"] = 7, Role.OBSTACLE
-    return tracks
-
-
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with running(tmp_path_factory.mktemp("log"), SPEC):
-        rig = Rig()
-        rig.wait_state(NODE, "PASS", START_SECONDS)
+    with passing(tmp_path_factory.mktemp("log"), SPEC) as rig:
         yield rig
-        rig.close()
 
 
 def _change(rig: Rig, transition: int) -> None:
@@ -74,7 +63,7 @@ def _recorder(path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def test_a_live_recording_reproduces_every_decision(rig: Rig, tmp_path: Path) -> None:
     bag = tmp_path / "live"
     with _recorder(bag) as recorder:
-        rig.tracks = _obstacle(0.3)
+        rig.tracks = obstacle((0.45, 0.3, 0.45))
         rig.twist = np.array([0.0, 0.12, 0.0, 0, 0, 0.1])
         rig.wait_state(NODE, "FILTERED", 8.0)
         time.sleep(0.7)
@@ -138,7 +127,7 @@ def test_a_killed_recorder_loses_the_last_moment_only(rig: Rig, tmp_path: Path) 
 
 def test_the_live_graph_is_drawn_into_a_file(rig: Rig, tmp_path: Path) -> None:
     file = tmp_path / "live.rrd"
-    rig.tracks, rig.twist = _obstacle(0.4), np.zeros(6)
+    rig.tracks, rig.twist = obstacle((0.45, 0.4, 0.45)), np.zeros(6)
     command = [*CLI, "view", "--live", "--save", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

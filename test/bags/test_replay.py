@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -224,12 +225,10 @@ BAD_CONFIGS = {
 
 @pytest.mark.parametrize("content", BAD_CONFIGS)
 def test_bad_configurations_are_refused_with_the_reason(
-    drive: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+    replay_with: Callable[[str, str], tuple[int, str]], content: str
 ) -> None:
-    config = tmp_path / "bad.yaml"
-    config.write_text(content)
-    assert cli.main(["replay", str(drive), "--config", str(config)]) == 1
-    assert BAD_CONFIGS[content] in capsys.readouterr().err
+    code, text = replay_with("--config", content)
+    assert code == 1 and BAD_CONFIGS[content] in text
 
 
 def test_parameters_of_a_version_that_no_longer_has_them_are_told() -> None:

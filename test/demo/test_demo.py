@@ -16,22 +16,6 @@ import pytest
 pytestmark = pytest.mark.ros
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-
-    from safety_filter.vla.modeling import VlaConfig, VlaModel
-    from safety_filter.vla.profile import HeadProfile, fingerprint
-    from safety_filter.vla.words import build_tokenizer
-
-    folder = tmp_path_factory.mktemp("vla")
-    torch.manual_seed(0)
-    VlaModel(VlaConfig()).save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
-    HeadProfile(fingerprint(folder), (1, 0), (2, 1)).save(folder / "profile.yaml")
-    return folder
-
-
 def _command(out: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "safety_filter.cli", "demo", "--out", str(out), *arguments]
 
@@ -49,9 +33,9 @@ def _nodes_of(out: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(400)
-def test_one_short_scene_with_both_methods(tmp_path: Path, policy: Path) -> None:
+def test_one_short_scene_with_both_methods(tmp_path: Path, untrained: Path) -> None:
     out = tmp_path / "demo"
-    command = _command(out, "--episodes", "1", "--time-limit", "3", "--policy", str(policy))
+    command = _command(out, "--episodes", "1", "--time-limit", "3", "--policy", str(untrained))
     done = subprocess.run(command, capture_output=True, text=True, timeout=380)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((out / "summary.json").read_text())
@@ -71,11 +55,11 @@ def test_one_short_scene_with_both_methods(tmp_path: Path, policy: Path) -> None
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_it_ends_no_process_is_left(
-    tmp_path: Path, policy: Path, number: signal.Signals
+    tmp_path: Path, untrained: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "demo"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    runner = subprocess.Popen(_command(out, "--policy", str(policy)), **quiet)
+    runner = subprocess.Popen(_command(out, "--policy", str(untrained)), **quiet)
     deadline = time.monotonic() + 60.0
     while len(_nodes_of(out)) < 4 and time.monotonic() < deadline:
         time.sleep(0.2)

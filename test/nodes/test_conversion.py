@@ -7,9 +7,10 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from sensor_msgs.msg import Image, JointState, PointCloud2
 
+from safety_filter import images
 from safety_filter.core.wire import empty_tracks
+from safety_filter.images import MessageError
 from safety_filter.nodes import conversion
-from safety_filter.nodes.conversion import MessageError
 
 
 def _rng() -> np.random.Generator:
@@ -25,24 +26,24 @@ def test_rgb_and_bgr_give_the_same_picture() -> None:
     pixels = _rng().integers(0, 255, (5, 7, 3), dtype=np.uint8)
     as_rgb = conversion.image(pixels, "rgb8", 1.0, "c")
     as_bgr = conversion.image(pixels[:, :, ::-1], "bgr8", 1.0, "c")
-    np.testing.assert_array_equal(conversion.rgb(as_rgb), pixels)
-    np.testing.assert_array_equal(conversion.rgb(as_bgr), pixels)
+    np.testing.assert_array_equal(images.rgb(as_rgb), pixels)
+    np.testing.assert_array_equal(images.rgb(as_bgr), pixels)
 
 
 def test_padded_rows_are_cut() -> None:
     pixels = _rng().integers(0, 255, (2, 3, 3), dtype=np.uint8)
     msg = Image(height=2, width=3, encoding="rgb8", step=12)
     msg.data = b"".join(row.tobytes() + b"\0\0\0" for row in pixels)
-    np.testing.assert_array_equal(conversion.rgb(msg), pixels)
+    np.testing.assert_array_equal(images.rgb(msg), pixels)
 
 
 def test_depth_in_metres_from_both_encodings_and_nan_means_nothing_measured() -> None:
     metres = np.array([[0.5, np.nan], [-1.0, 1.25]], np.float32)
     msg = conversion.image(metres, "32FC1", 0.0, "c")
-    np.testing.assert_allclose(conversion.depth(msg), [[0.5, 0.0], [0.0, 1.25]])
+    np.testing.assert_allclose(images.depth(msg), [[0.5, 0.0], [0.0, 1.25]])
     millimetres = np.array([[500, 0], [0, 1250]], "<u2")
     msg = conversion.image(millimetres, "16UC1", 0.0, "c")
-    np.testing.assert_allclose(conversion.depth(msg), [[0.5, 0.0], [0.0, 1.25]])
+    np.testing.assert_allclose(images.depth(msg), [[0.5, 0.0], [0.0, 1.25]])
 
 
 @pytest.mark.parametrize(
@@ -59,13 +60,13 @@ def test_bad_images_name_the_field(change: dict, words: str) -> None:
     for name, value in change.items():
         setattr(msg, name, value)
     with pytest.raises(MessageError, match=words):
-        conversion.rgb(msg)
+        images.rgb(msg)
 
 
 def test_map_with_nan_is_rejected() -> None:
     msg = conversion.image(np.full((2, 2), np.nan, np.float32), "32FC1", 0.0, "c")
     with pytest.raises(MessageError, match="finite"):
-        conversion.float_map(msg)
+        images.float_map(msg)
 
 
 def test_cloud_round_trip() -> None:
@@ -127,19 +128,19 @@ def test_pose_round_trip_for_random_rotations() -> None:
         transform[:3, :3] = q * np.sign(np.linalg.det(q))
         transform[:3, 3] = rng.normal(size=3)
         msg = conversion.pose(transform, 0.0, "base")
-        np.testing.assert_allclose(conversion.pose_matrix(msg), transform, atol=1e-12)
+        np.testing.assert_allclose(images.pose_matrix(msg), transform, atol=1e-12)
 
 
 def test_camera_info_round_trip_and_distortion_is_rejected() -> None:
     k = np.array([[300.0, 0, 127.5], [0, 300.0, 127.5], [0, 0, 1]])
     msg = conversion.camera_info(k, 256, 256, 0.0, "c")
-    np.testing.assert_array_equal(conversion.intrinsics(msg), k)
+    np.testing.assert_array_equal(images.intrinsics(msg), k)
     msg.d = [0.1, 0.0, 0.0, 0.0, 0.0]
     with pytest.raises(MessageError, match="rectified"):
-        conversion.intrinsics(msg)
+        images.intrinsics(msg)
     msg.k = [0.0] * 9
     with pytest.raises(MessageError, match="fx, fy > 0"):
-        conversion.intrinsics(msg)
+        images.intrinsics(msg)
 
 
 def test_twist_round_trip() -> None:

@@ -15,12 +15,12 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros_rig import START_SECONDS, Rig, running
+from ros_rig import START_SECONDS, Rig, obstacle, passing, running
 from sensor_msgs.msg import JointState, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from safety_filter import graph
-from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.core.wire import empty_tracks
 from safety_filter.flight.recorder import load
 from safety_filter.flight.replay import replay
 from safety_filter.nodes import conversion
@@ -31,21 +31,10 @@ NODE = "filter_node"
 SPEC = graph.NODES[NODE].with_parameters(monitored=False)
 
 
-def _obstacle(position: tuple[float, float, float], radius: float = 0.04) -> np.ndarray:
-    tracks = empty_tracks(1)
-    tracks["x"], tracks["y"], tracks["z"] = position
-    tracks["sx"] = tracks["sy"] = tracks["sz"] = radius
-    tracks["id"], tracks["role"] = 7, Role.OBSTACLE
-    return tracks
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with running(tmp_path_factory.mktemp("log"), SPEC):
-        rig = Rig()
-        rig.wait_state(NODE, "PASS", START_SECONDS)
+    with passing(tmp_path_factory.mktemp("log"), SPEC) as rig:
         yield rig
-        rig.close()
 
 
 @pytest.fixture
@@ -83,7 +72,7 @@ def test_a_safe_twist_passes_and_moves_the_tool_as_commanded(rig: Rig) -> None:
 
 
 def test_a_twist_towards_an_obstacle_is_filtered_and_the_nearest_pair_is_told(rig: Rig) -> None:
-    rig.tracks = _obstacle((0.45, 0.22, 0.45))
+    rig.tracks = obstacle((0.45, 0.22, 0.45))
     rig.twist = np.array([0.0, 0.15, 0.0, 0, 0, 0])
     rig.wait_state(NODE, "FILTERED", 8.0)
     rig.wait(lambda: "track 7" in rig.values(NODE)["active_rows"], 8.0, "the obstacle's row")
@@ -142,7 +131,7 @@ CLOUD_FAULTS: dict[str, Callable[[PointCloud2], None]] = {
 
 @pytest.mark.parametrize("fault", CLOUD_FAULTS)
 def test_stops_on_obstacles_that_cannot_be_used(rig: Rig, fault: str) -> None:
-    rig.tracks = _obstacle((0.45, 0.5, 0.5))
+    rig.tracks = obstacle((0.45, 0.5, 0.5))
     rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
     rig.alter_cloud = CLOUD_FAULTS[fault]
     rig.wait_state(NODE, "STOPPED perception")
@@ -247,7 +236,7 @@ def test_parameters_change_while_running_and_a_bad_update_is_refused_with_the_re
 
 def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:
     received: list[MarkerArray] = []
-    rig.tracks = _obstacle((0.45, 0.4, 0.45))
+    rig.tracks = obstacle((0.45, 0.4, 0.45))
     subscription = rig.node.create_subscription(
         MarkerArray, f"{NODE}/markers", received.append, NEWEST
     )
@@ -308,7 +297,7 @@ def test_a_stop_leaves_a_flight_record_that_replays(tmp_path: Path) -> None:
     with running(tmp_path / "log", SPEC.with_parameters(record_folder=str(folder))):
         rig = Rig()
         rig.wait_state(NODE, "PASS", START_SECONDS)
-        rig.tracks = _obstacle((0.45, 0.3, 0.45))
+        rig.tracks = obstacle((0.45, 0.3, 0.45))
         rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
         time.sleep(1.0)
         rig.tracks = None

@@ -13,7 +13,7 @@ from ros_rig import running
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
-from safety_filter import graph
+from safety_filter import graph, images
 from safety_filter.demo.client import DemoClient, DemoError
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, NEWEST
@@ -37,7 +37,7 @@ class Cell(DemoClient):
         self.joints.append((time.monotonic(), np.array(msg.position[:7])))
 
     def _on_depth(self, msg: Image) -> None:
-        metres = conversion.depth(msg)
+        metres = images.depth(msg)
         assert metres.shape == (256, 256) and metres.max() > 0.3
         self.images += 1
 

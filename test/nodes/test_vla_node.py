@@ -15,29 +15,12 @@ from ros_rig import Rig, running
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from safety_filter import graph
+from safety_filter import graph, images
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 
 pytestmark = pytest.mark.ros
 INSTRUCTION = "put the red cube on the plate"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy of the shipped architecture with random weights: real files, no training."""
-    import torch
-
-    from safety_filter.vla.modeling import VlaConfig, VlaModel
-    from safety_filter.vla.profile import HeadProfile, fingerprint
-    from safety_filter.vla.words import build_tokenizer
-
-    folder = tmp_path_factory.mktemp("vla")
-    torch.manual_seed(0)
-    VlaModel(VlaConfig()).save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
-    HeadProfile(fingerprint(folder), (1, 0), (2, 1)).save(folder / "profile.yaml")
-    return folder
 
 
 class Camera:
@@ -91,9 +74,9 @@ class Camera:
 
 @pytest.fixture(scope="module")
 def bench(
-    weights: Path, tmp_path_factory: pytest.TempPathFactory
+    untrained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Rig, Camera]]:
-    spec = graph.NODES["vla_node"].with_parameters(weights=str(weights), present_min=0.0)
+    spec = graph.NODES["vla_node"].with_parameters(weights=str(untrained), present_min=0.0)
     with running(tmp_path_factory.mktemp("log"), spec):
         rig = Rig()
         rig.twist = None
@@ -123,7 +106,7 @@ def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: An
     time.sleep(2.0)
     assert len(camera.twists) / 2.0 > 15.0
     assert camera.maps
-    assert conversion.float_map(camera.maps[-1]).shape == (16, 16)
+    assert images.float_map(camera.maps[-1]).shape == (16, 16)
     assert camera.maps[-1].header.frame_id.startswith("scene_camera_optical#")
     values = rig.values("vla_node")
     assert float(values["rate_policy_hz"]) > 5.0 and values["profile"]
@@ -199,18 +182,18 @@ def test_missing_weights_are_a_state_not_a_crash(tmp_path: Path) -> None:
     assert "nowhere" in _not_configured(tmp_path, weights=str(tmp_path / "nowhere"))
 
 
-def test_corrupt_weights_are_a_state_not_a_crash(tmp_path: Path, weights: Path) -> None:
+def test_corrupt_weights_are_a_state_not_a_crash(tmp_path: Path, untrained: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
-    for path in weights.iterdir():
+    for path in untrained.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "model.safetensors").write_bytes(b"\x00" * 64)
     assert "cannot be read" in _not_configured(tmp_path, weights=str(broken))
 
 
-def test_profile_of_other_weights_is_refused(tmp_path: Path, weights: Path) -> None:
+def test_profile_of_other_weights_is_refused(tmp_path: Path, untrained: Path) -> None:
     profile = tmp_path / "profile.yaml"
-    text = (weights / "profile.yaml").read_text()
+    text = (untrained / "profile.yaml").read_text()
     profile.write_text(text.replace("weights: ", "weights: '0' #"))
-    text = _not_configured(tmp_path, weights=str(weights), profile=str(profile))
+    text = _not_configured(tmp_path, weights=str(untrained), profile=str(profile))
     assert "made for weights 0" in text
