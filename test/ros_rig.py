@@ -34,6 +34,7 @@ HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 ARM_JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
 FINGER_JOINTS = ["panda_finger_joint1", "panda_finger_joint2"]
 START_SECONDS = 90.0  # numba may have to compile on a busy machine
+EVENT_SECONDS = 20.0  # for what comes at once, unless the machine is busy
 # Limits for tests whose subject is not time, so that a busy machine does not decide them
 PATIENT: dict[str, dict[str, Any]] = {
     "filter_node": {
@@ -111,8 +112,16 @@ class Rig:
 
     def go_home(self) -> None:
         """Put the arm back where it started, so that no test depends on what moved it before."""
-        self.wait(lambda: not self.qd.any(), 5.0, "standstill")
+        self.wait_still()
         self.q = HOME.copy()
+
+    def restore(self, name: str) -> None:
+        """Every input at its best, the arm at home, and filter `name` letting commands through."""
+        self.joints_on, self.twist, self.tracks = True, np.zeros(6), empty_tracks()
+        self.alter_joints = self.alter_twist = self.alter_cloud = lambda msg: None
+        self.wait_state(name, "PASS")
+        self.go_home()
+        self.wait_state(name, "PASS")
 
     def now(self) -> float:
         return self.node.get_clock().now().nanoseconds * 1e-9
@@ -171,7 +180,15 @@ class Rig:
         states = {n: (s.message, conversion.values(s)) for n, s in self.states.items()}
         return f"states: {states}, q: {self.q}, qd: {self.qd}"
 
-    def wait_state(self, name: str, start: str, timeout: float = 5.0) -> None:
+    def wait_moving(self) -> None:
+        """Wait until the arm is sent a velocity."""
+        self.wait(lambda: bool(self.qd.any()), EVENT_SECONDS, "motion")
+
+    def wait_still(self) -> None:
+        """Wait until the arm's last velocity is zero; it would hold any other for ever."""
+        self.wait(lambda: not self.qd.any(), EVENT_SECONDS, "standstill")
+
+    def wait_state(self, name: str, start: str, timeout: float = EVENT_SECONDS) -> None:
         """Wait until a node's state message begins with `start`."""
         self.wait(lambda: self.message(name).startswith(start), timeout, f"{name} {start!r}")
 
@@ -184,7 +201,7 @@ class Rig:
             assert time.monotonic() < deadline, f"waited {timeout} s for {good}; {self._told()}"
             for name in good:
                 if self.message(name).startswith("STOPPED"):
-                    self.call(f"{name}/reset", 10.0)
+                    self.call(f"{name}/reset")
             time.sleep(0.2)
 
     def commands_since(self, start: float) -> list[tuple[float, np.ndarray]]:
@@ -197,7 +214,7 @@ class Rig:
         time.sleep(duration)
         return self.commands_since(start)
 
-    def call(self, service: str, timeout: float = 5.0) -> tuple[bool, str]:
+    def call(self, service: str, timeout: float = EVENT_SECONDS) -> tuple[bool, str]:
         """Call a Trigger service."""
         client = self.node.create_client(Trigger, service)
         self.wait(client.service_is_ready, timeout, service)

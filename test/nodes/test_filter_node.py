@@ -15,11 +15,13 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from ros_rig import START_SECONDS, Rig, obstacle, passing, running
+from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, obstacle, passing, running
 from sensor_msgs.msg import JointState, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from safety_filter import graph
+from safety_filter.core.kinematics import Kinematics
+from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight.recorder import load
 from safety_filter.flight.replay import replay
@@ -28,7 +30,8 @@ from safety_filter.nodes.qos import NEWEST
 
 pytestmark = pytest.mark.ros
 NODE = "filter_node"
-SPEC = graph.NODES[NODE].with_parameters(monitored=False)
+FAST = graph.NODES[NODE].with_parameters(monitored=False)
+SPEC = FAST.with_parameters(**PATIENT[NODE])
 
 
 @pytest.fixture(scope="module")
@@ -40,43 +43,40 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def rig(bench: Rig) -> Iterator[Rig]:
     """The bench in its best state before and after each test."""
-
-    def restore() -> None:
-        bench.joints_on, bench.twist, bench.tracks = True, np.zeros(6), empty_tracks()
-        bench.alter_joints = bench.alter_twist = bench.alter_cloud = lambda msg: None
-        bench.wait_state(NODE, "PASS", 10.0)
-        bench.go_home()
-        bench.wait_state(NODE, "PASS", 10.0)
-
-    restore()
+    bench.restore(NODE)
     yield bench
-    restore()
+    bench.restore(NODE)
 
 
-def _still(rig: Rig, duration: float = 0.3) -> bool:
-    """Explicit zeros all the time: neither silence nor motion."""
-    commands = rig.watch(duration)
+def _still(rig: Rig) -> bool:
+    """Once it has come to rest, explicit zeros all the time: neither silence nor motion."""
+    rig.wait_still()
+    commands = rig.watch(0.5)
     return len(commands) > 10 and all(not qd.any() for _, qd in commands)
 
 
-def _moving(rig: Rig) -> bool:
-    return any(qd.any() for _, qd in rig.watch(0.2))
-
-
 def test_a_safe_twist_passes_and_moves_the_tool_as_commanded(rig: Rig) -> None:
+    tool = Kinematics(RobotModel.shipped("panda"))
+    start = tool.tool(rig.q)[1].copy()
     rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
-    time.sleep(0.3)
-    assert rig.message(NODE) == "PASS"
-    assert _moving(rig)
+    rig.wait(lambda: tool.tool(rig.q)[1][1] - start[1] > 0.03, EVENT_SECONDS, "motion")
+    moved = tool.tool(rig.q)[1] - start
+    assert np.abs(moved[[0, 2]]).max() < 0.005
+    rig.wait_state(NODE, "PASS")
     assert rig.values(NODE)["no_target"] == "True"
 
 
 def test_a_twist_towards_an_obstacle_is_filtered_and_the_nearest_pair_is_told(rig: Rig) -> None:
     rig.tracks = obstacle((0.45, 0.22, 0.45))
     rig.twist = np.array([0.0, 0.15, 0.0, 0, 0, 0])
-    rig.wait_state(NODE, "FILTERED", 8.0)
-    rig.wait(lambda: "track 7" in rig.values(NODE)["active_rows"], 8.0, "the obstacle's row")
-    values = rig.values(NODE)
+    rig.wait_state(NODE, "FILTERED")
+    values: dict[str, str] = {}
+
+    def told() -> bool:
+        values.update(rig.values(NODE))
+        return "track 7" in values["active_rows"]
+
+    rig.wait(told, EVENT_SECONDS, "the obstacle's row")
     assert values["nearest_body"].startswith("panda_")
     assert float(values["nearest_distance_m"]) > 0.0
     assert len(values["nearest_on_robot"].split()) == 3
@@ -96,7 +96,6 @@ def test_stops_on_joint_states_that_cannot_be_used(rig: Rig, fault: str) -> None
     rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
     rig.alter_joints = JOINT_FAULTS[fault]
     rig.wait_state(NODE, "STOPPED joint_state")
-    time.sleep(0.2)
     assert _still(rig)
 
 
@@ -104,7 +103,6 @@ def test_stops_when_joint_states_fall_silent(rig: Rig) -> None:
     rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
     rig.joints_on = False
     rig.wait_state(NODE, "STOPPED joint_state")
-    time.sleep(0.2)
     assert _still(rig)
 
 
@@ -135,7 +133,6 @@ def test_stops_on_obstacles_that_cannot_be_used(rig: Rig, fault: str) -> None:
     rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
     rig.alter_cloud = CLOUD_FAULTS[fault]
     rig.wait_state(NODE, "STOPPED perception")
-    time.sleep(0.3)
     assert _still(rig)
 
 
@@ -161,7 +158,6 @@ def test_stops_on_commands_that_cannot_be_used(rig: Rig, fault: str) -> None:
     rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
     rig.alter_twist = TWIST_FAULTS[fault]
     rig.wait_state(NODE, "STOPPED command")
-    time.sleep(0.3)
     assert _still(rig)
 
 
@@ -175,11 +171,10 @@ def test_stops_when_commands_fall_silent_and_goes_on_when_they_come_back(rig: Ri
 
 def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> None:
     rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
-    assert _moving(rig)
+    rig.wait_moving()
     ok, message = rig.call(f"{NODE}/stop")
     assert ok and "not an emergency stop" in message
     rig.wait_state(NODE, "STOPPED operator")
-    time.sleep(0.3)
     assert _still(rig)
     ok, message = rig.call(f"{NODE}/reset")
     assert not ok and "command" in message  # the stick is not centred
@@ -192,31 +187,37 @@ def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> Non
 def test_reset_waits_for_fresh_inputs(rig: Rig) -> None:
     rig.call(f"{NODE}/stop")
     rig.tracks = None
-    time.sleep(0.5)
+    time.sleep(PATIENT[NODE]["obstacles_age"] + 0.3)
     ok, message = rig.call(f"{NODE}/reset")
     assert not ok and "obstacles" in message
     rig.tracks = empty_tracks()
     rig.wait_state(NODE, "PASS")
 
 
-def test_publishes_at_its_rate_and_never_jumps_beyond_the_acceleration_limit(rig: Rig) -> None:
-    rig.twist = np.array([0.0, 0.2, 0.0, 0, 0, 0])
-    commands = rig.watch(1.0)
-    assert float(rig.values(NODE)["rate_loop_hz"]) > 200.0
+def test_publishes_at_its_rate_and_never_jumps_beyond_the_acceleration_limit(
+    tmp_path: Path,
+) -> None:
+    with passing(tmp_path, FAST) as rig:
+        rig.twist = np.array([0.0, 0.2, 0.0, 0, 0, 0])
+        commands = rig.watch(1.0)
+        rig.twist = np.zeros(6)
+        # A busy machine may take the processor away, but not all the time
+        rig.wait(
+            lambda: float(rig.values(NODE)["rate_loop_hz"]) > 200.0, EVENT_SECONDS, "the rate"
+        )
     limit = np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]) / 250.0
     steps = np.abs(np.diff([qd for _, qd in commands], axis=0))
     # A best-effort pair of readings may have lost one in between
-    assert (np.median(steps, axis=0) <= limit + 1e-9).all()
-    rig.twist = np.zeros(6)
+    assert steps.any() and (np.median(steps, axis=0) <= limit + 1e-9).all()
 
 
 def _set(rig: Rig, name: str, value: float) -> tuple[bool, str]:
     client = rig.node.create_client(SetParameters, f"{NODE}/set_parameters")
-    rig.wait(client.service_is_ready, 5.0, "set_parameters")
+    rig.wait(client.service_is_ready, EVENT_SECONDS, "set_parameters")
     content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
     request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
     future = client.call_async(request)
-    rig.wait(future.done, 5.0, "set_parameters")
+    rig.wait(future.done, EVENT_SECONDS, "set_parameters")
     result = future.result().results[0]
     return result.successful, result.reason
 
@@ -243,10 +244,12 @@ def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:
     rig.wait(
         lambda: bool(received)
         and {m.ns for m in received[-1].markers} >= {"bodies", "tracks", "margins"},
-        8.0,
+        EVENT_SECONDS,
         "markers",
     )
-    rig.wait(lambda: "nearest" in {m.ns for m in received[-1].markers}, 5.0, "nearest pair")
+    rig.wait(
+        lambda: "nearest" in {m.ns for m in received[-1].markers}, EVENT_SECONDS, "nearest pair"
+    )
     rig.node.destroy_subscription(subscription)
 
 
@@ -256,12 +259,11 @@ def test_signals_leave_zeros(tmp_path: Path, number: signal.Signals) -> None:
         rig = Rig()
         rig.wait_state(NODE, "PASS", START_SECONDS)
         rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
-        rig.wait(lambda: bool(rig.qd.any()), 5.0, "motion")
+        rig.wait_moving()
         process = processes.processes[NODE]
         process.send_signal(number)
-        assert process.wait(10.0) == 0
-        time.sleep(0.2)
-        assert not rig.qd.any()  # the arm holds its last command for ever: it has to be zero
+        assert process.wait(EVENT_SECONDS) == 0
+        rig.wait_still()  # the arm holds its last command for ever: it has to be zero
         rig.close()
 
 
@@ -302,7 +304,7 @@ def test_a_stop_leaves_a_flight_record_that_replays(tmp_path: Path) -> None:
         time.sleep(1.0)
         rig.tracks = None
         rig.wait_state(NODE, "STOPPED perception")
-        rig.wait(lambda: bool(list(folder.glob("*.flight.npz"))), 15.0, "a flight record")
+        rig.wait(lambda: bool(list(folder.glob("*.flight.npz"))), EVENT_SECONDS, "a flight record")
         rig.close()
     record = load(next(folder.glob("*.flight.npz")))
     assert record.header["why"].startswith("perception")
