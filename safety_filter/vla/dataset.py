@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.sim.catalogue import COLOURS, SHAPES, TRAIN_TEMPLATES, instruction_text
+from safety_filter.sim.catalogue import (
+    COLOURS,
+    GRASPABLE,
+    HELD_OUT_COMBINATIONS,
+    SHAPES,
+    TRAIN_TEMPLATES,
+    instruction_text,
+)
 from safety_filter.sim.expert import DT, TOOL_DOWN, Expert, TaskState, action
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import DT as PHYSICS_DT
@@ -27,7 +34,9 @@ SHAPE_NAMES = tuple(SHAPES)
 COLOUR_NAMES = (*COLOURS, "")
 SUBSTEPS = round(DT / PHYSICS_DT)
 EPISODE_STEPS = 150
-ALIKE_WEIGHT = 3.0  # of pictures and tasks where two objects share a colour
+ABSENT_SHARE = 0.2  # of the tasks, which name something that is not there
+TERSE_SHARE, WORD_DROPOUT = 0.5, 0.3  # instructions that lose words, and how many of their words
+NAMES = frozenset({*COLOURS, *SHAPES})
 
 # One row per picture. objects: x, y, z, shape, colour, role (0 object, 1 destination, 2 mover).
 RECORD = np.dtype([
@@ -102,29 +111,44 @@ def alike(row: NDArray[np.void], index: int) -> bool:
     return int(same.sum()) > 1
 
 
-def draw_task(row: NDArray[np.void], rng: np.random.Generator) -> Task:
-    """A random task for a recorded state; one in ten names an object that is not there.
+def _absent(row: NDArray[np.void], index: int) -> list[str]:
+    """Names that share the colour or the shape of object `index` and fit nothing that is there."""
+    there = {object_name(row, i) for i in range(int(row["count"]))}
+    colour = COLOUR_NAMES[int(row["objects"][index, 4])]
+    shape = SHAPE_NAMES[int(row["objects"][index, 3])]
+    near = [(c, shape) for c in COLOURS] + [(colour, s) for s in GRASPABLE if colour]
+    return [f"{c} {s}" for c, s in near
+            if f"{c} {s}" not in there and (c, s) not in HELD_OUT_COMBINATIONS]
 
-    Objects that another one resembles are drawn more often: they are rare, and they decide
-    whether the policy reads the words."""
+
+def _terse(text: str, rng: np.random.Generator) -> str:
+    """An instruction that has lost some of the words that name nothing, so that the policy does
+    not lean on one phrasing."""
+    return " ".join(w for w in text.split() if w in NAMES or rng.random() > WORD_DROPOUT)
+
+
+def draw_task(row: NDArray[np.void], rng: np.random.Generator, alike_weight: float) -> Task:
+    """A random task for a recorded state; a share of them name an object that is not there.
+
+    Objects that another one resembles are drawn `alike_weight` times as often: they are rare,
+    and they decide whether the policy reads the word for the shape."""
     count = int(row["count"])
     roles = row["objects"][:count, 5]
     graspable = graspable_objects(row)
     destinations = [i for i in range(count) if roles[i] == 1]
     held = int(row["held"])
-    weights = np.array([ALIKE_WEIGHT if alike(row, i) else 1.0 for i in graspable])
+    weights = np.array([alike_weight if alike(row, i) else 1.0 for i in graspable])
     target = int(rng.choice(graspable, p=weights / weights.sum()))
     if held in graspable and rng.random() < 0.85:
         target = held
     destination = int(rng.choice(destinations))
     name, present = object_name(row, target), True
-    if rng.random() < 0.1:
-        there = {object_name(row, i) for i in range(count)}
-        shape = SHAPE_NAMES[int(row["objects"][target, 3])]
-        absent = [f"{c} {shape}" for c in COLOURS if f"{c} {shape}" not in there]
-        name, present = str(rng.choice(absent)), False
+    if rng.random() < ABSENT_SHARE:
+        name, present = str(rng.choice(_absent(row, target))), False
     template = TRAIN_TEMPLATES[int(rng.integers(len(TRAIN_TEMPLATES)))]
     text = instruction_text(template, name, object_name(row, destination))
+    if rng.random() < TERSE_SHARE:
+        text = _terse(text, rng)
     return Task(text, target, destination, present)
 
 

@@ -218,10 +218,12 @@ class VlaModel(PreTrainedModel):
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.5)
 
-    def forward(self, scene: Tensor, wrist: Tensor, proprio: Tensor, words: Tensor) -> VlaOutput:
+    def forward(self, scene: Tensor, wrist: Tensor, proprio: Tensor, words: Tensor,
+                with_keypoints: bool = True) -> VlaOutput:
         """scene (N, 3, S, S) and wrist (N, 3, W, W) in 0..1; proprio (B, 13): tool position in
         base (3, m), rotation matrix (9, row by row), opening (m); words (B, L) token ids, 0 is
-        padding. B is a multiple of N: that many instructions look at the same picture."""
+        padding. B is a multiple of N: that many instructions look at the same picture. Nothing
+        attends to the keypoint token if not `with_keypoints`."""
         repeat = len(words) // len(scene)
         images, middle = {}, scene
         for camera, picture in (("scene", scene), ("wrist", wrist)):
@@ -233,6 +235,7 @@ class VlaModel(PreTrainedModel):
         state = self.proprio(_proprio_features(proprio))[:, None]
         x = torch.cat([self.action_token.expand(len(words), -1, -1), state, points, text], 1)
         mask = torch.cat([torch.ones_like(words[:, :3], dtype=torch.bool), words != 0], 1)
+        mask[:, 2] = with_keypoints
         for layer in self.decoder:
             x = layer(x, mask, images)
         token = self.norm(x[:, 0])

@@ -3,6 +3,10 @@
 Every stage leaves its result on disk and is skipped when that is there; a fit that was
 interrupted goes on from its last checkpoint. Seeds are stated in `TrainPlan`.
 
+The first fit learns to read the words. That comes late and all at once, so nothing may distract
+from it (`WORDS`): with the keypoint token and with its pictures and losses weighted towards
+look-alikes and grasps (`DETAIL`) the policy had not read one word after 16,000 steps.
+
 DAgger: Ross, Gordon, Bagnell 2011, arXiv 1011.0686.
 """
 
@@ -23,7 +27,6 @@ from torch.nn import functional as F
 from safety_filter.sim.expert import chunk
 from safety_filter.vla.closed_loop import PolicyDriver
 from safety_filter.vla.dataset import (
-    ALIKE_WEIGHT,
     alike,
     collect,
     draw_task,
@@ -34,7 +37,21 @@ from safety_filter.vla.modeling import VlaConfig, VlaModel, load_model
 from safety_filter.vla.words import build_tokenizer
 
 INSTRUCTIONS_PER_PICTURE = 4
-NEAR, NEAR_WEIGHT = 0.07, 3.0  # m from the goal, where millimetres decide, and its weight
+NEAR = 0.07  # m from the goal, where millimetres decide
+
+
+@dataclass(frozen=True)
+class Emphasis:
+    """What a fit attends to: the weights of what is near the goal and of objects that share a
+    colour with another, and whether the policy may use its keypoints."""
+
+    near_weight: float
+    alike_weight: float
+    keypoints: bool
+
+
+WORDS = Emphasis(1.0, 1.0, False)
+DETAIL = Emphasis(3.0, 3.0, True)
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class TrainPlan:
     dagger_steps: int = 10_000
     pictures: int = 8
     lr: float = 1.5e-3
-    dagger_lr: float = 7e-4
+    dagger_lr: float = 1e-3
     auxiliary: bool = True
     threads: int = 1
 
@@ -65,8 +82,9 @@ class TrainPlan:
 class Pictures:
     """All shards below some folders, as batches of pictures with several tasks each."""
 
-    def __init__(self, folders: list[Path], config: VlaConfig) -> None:
-        self.config = config
+    def __init__(self, folders: list[Path], config: VlaConfig,
+                 emphasis: Emphasis = DETAIL) -> None:
+        self.config, self._emphasis = config, emphasis
         self._folders = folders
         self._tokenizer = build_tokenizer()
         self._shards: dict[Path, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -79,8 +97,8 @@ class Pictures:
                 if rows.parent not in self._shards:
                     row = np.load(rows)
                     weights = np.array([
-                        ALIKE_WEIGHT if any(alike(r, i) for i in graspable_objects(r)) else 1.0
-                        for r in row])
+                        self._emphasis.alike_weight
+                        if any(alike(r, i) for i in graspable_objects(r)) else 1.0 for r in row])
                     self._shards[rows.parent] = (
                         row, np.load(rows.parent / "scene.npy", mmap_mode="r"),
                         np.load(rows.parent / "wrist.npy", mmap_mode="r"), np.cumsum(weights))
@@ -109,7 +127,7 @@ class Pictures:
         goals, present, weights = [], [], []
         for row in rows:
             for _ in range(INSTRUCTIONS_PER_PICTURE):
-                task = draw_task(row, rng)
+                task = draw_task(row, rng, self._emphasis.alike_weight)
                 state = task_state(row, task.target, task.destination)
                 twist, opening = chunk(state, self.config.chunk)
                 proprio.append(row["proprio"])
@@ -120,7 +138,7 @@ class Pictures:
                 present.append(task.present)
                 aim = state.drop_point() if state.held else state.target
                 near = np.linalg.norm(aim - state.tool) < NEAR
-                weights.append(NEAR_WEIGHT if near else 1.0)
+                weights.append(self._emphasis.near_weight if near else 1.0)
         words = self._tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
         scale = np.array([self.config.linear_scale] * 3 + [self.config.angular_scale] * 3)
 
@@ -152,9 +170,11 @@ def _augment(pictures: np.ndarray, rng: np.random.Generator) -> Tensor:
     return x
 
 
-def loss(model: VlaModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+def loss(model: VlaModel, batch: dict[str, Tensor], emphasis: Emphasis = DETAIL
+         ) -> tuple[Tensor, dict[str, float]]:
     """Training loss of a batch and its parts. Attention is not supervised."""
-    out = model(batch["scene"], batch["wrist"], batch["proprio"], batch["words"])
+    out = model(batch["scene"], batch["wrist"], batch["proprio"], batch["words"],
+                emphasis.keypoints)
     there = batch["present"]
     weight = there * batch["weight"]
     weight = weight / weight.sum().clamp(min=1)
@@ -187,7 +207,8 @@ class Average:
 
 def fit(folders: list[Path], out: Path, plan: TrainPlan, steps: int, lr: float,
         start: Path | None, *, log_every: int = 200, checkpoint_every: int = 1000) -> Path:
-    """Train for `steps` from `start` (or from scratch) and save the averaged model to `out`."""
+    """Train for `steps` from `start` (or from scratch: then the words first) and save the
+    averaged model to `out`."""
     if (out / "model.safetensors").exists():
         return out
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -195,7 +216,8 @@ def fit(folders: list[Path], out: Path, plan: TrainPlan, steps: int, lr: float,
     config = VlaConfig(vocab_size=len(build_tokenizer()), auxiliary=plan.auxiliary)
     model = (VlaModel(config) if start is None else load_model(start)).to(device)
     average = Average(model)
-    data = Pictures(folders, config)
+    emphasis = WORDS if start is None else DETAIL
+    data = Pictures(folders, config, emphasis)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.02, betas=(0.9, 0.98),
                                   fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -216,7 +238,7 @@ def fit(folders: list[Path], out: Path, plan: TrainPlan, steps: int, lr: float,
         rng = np.random.default_rng([plan.seed, step, steps])
         batch = {k: v.to(device) for k, v in data.batch(plan.pictures, rng).items()}
         with torch.autocast(device.type, torch.bfloat16):
-            total, parts = loss(model, batch)
+            total, parts = loss(model, batch, emphasis)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

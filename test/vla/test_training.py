@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from safety_filter.sim.catalogue import DESTINATIONS, GRASPABLE, HELD_OUT_COMBINATIONS
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 from safety_filter.vla import train
@@ -17,6 +18,7 @@ from safety_filter.vla.dataset import (
     collect,
     draw_task,
     graspable_objects,
+    object_name,
     rollout,
     task_state,
 )
@@ -44,11 +46,27 @@ def test_tasks_name_what_is_there_unless_they_say_so(data: Path) -> None:
     absent = 0
     for row in rows:
         for _ in range(10):
-            task = draw_task(row, rng)
+            task = draw_task(row, rng, 3.0)
             state = task_state(row, task.target, task.destination)
             assert np.all(np.isfinite(state.target)) and state.destination[2] < 0.1
+            named = f" {task.instruction} "
+            there = [f" {object_name(row, i)} " in named for i in graspable_objects(row)]
+            assert any(there) == task.present
+            assert not any(f" {c} {s} " in named for c, s in HELD_OUT_COMBINATIONS)
             absent += not task.present
-    assert 0.02 < absent / (10 * len(rows)) < 0.2
+    assert 0.1 < absent / (10 * len(rows)) < 0.3
+
+
+def test_some_instructions_lose_words_but_never_their_names(data: Path) -> None:
+    row = np.load(data / "shard_0000900/rows.npy")[0]
+    rng = np.random.default_rng(0)
+    texts = [draw_task(row, rng, 3.0).instruction for _ in range(300)]
+    whole = [text for text in texts if any(text.startswith(w) for w in ("put the", "pick up the"))]
+    assert 20 < len(whole) < 250
+    for text in texts:
+        words = text.split()
+        assert words[-1] in DESTINATIONS
+        assert any(w in GRASPABLE for w in words)
 
 
 def test_objects_that_share_a_colour_are_drawn_more_often(data: Path) -> None:
@@ -58,7 +76,7 @@ def test_objects_that_share_a_colour_are_drawn_more_often(data: Path) -> None:
     assert graspable_objects(row) == [0, 1, 2]
     assert [alike(row, i) for i in range(3)] == [True, True, False]
     rng = np.random.default_rng(0)
-    drawn = np.bincount([draw_task(row, rng).target for _ in range(700)], minlength=3) / 700
+    drawn = np.bincount([draw_task(row, rng, 3.0).target for _ in range(700)], minlength=3) / 700
     np.testing.assert_allclose(drawn, [3 / 7, 3 / 7, 1 / 7], atol=0.06)
 
 
