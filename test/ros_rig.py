@@ -45,6 +45,7 @@ PATIENT: dict[str, dict[str, Any]] = {
         "rate": 100.0, "silence": 0.4, "latch_after": 3.0, "late_limit": 100, "joint_age": 0.8,
         "obstacles_age": 1.8,
     },
+    "vla_node": {"image_age": 2.0, "joint_age": 1.0},
 }  # fmt: skip
 
 

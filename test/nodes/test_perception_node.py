@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from ros_rig import Rig, running
+from ros_rig import EVENT_SECONDS, START_SECONDS, Rig, running
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from safety_filter import graph
@@ -32,9 +32,10 @@ class DepthCamera:
     """Publishes a rendered frame at 10 Hz; the attributes are bent by tests."""
 
     def __init__(self, rig: Rig, frame: Frame) -> None:
-        self.frame, self._rig = frame, rig
+        self._whole, self._rig = frame, rig
         self.defaults()
         self.clouds: list[tuple[float, PointCloud2]] = []
+        self.stamps: list[float] = []  # of the pictures
         node = rig.node
         prefix = "sim_node/scene"
         self._image = node.create_publisher(Image, f"{prefix}/image", NEWEST)
@@ -53,6 +54,7 @@ class DepthCamera:
         self._thread.start()
 
     def defaults(self) -> None:
+        self.frame = self._whole
         self.on = self.with_pose = self.with_depth = True
         self.encoding, self.crop, self.millimetres = "rgb8", 0, False
         self.attention: np.ndarray | None = None
@@ -65,6 +67,7 @@ class DepthCamera:
 
     def _publish(self) -> None:
         now, name, f = self._rig.now(), "scene_camera_optical", self.frame
+        self.stamps.append(conversion.seconds(conversion.stamp(now)))
         height, width = f.depth.shape
         self._info.publish(conversion.camera_info(f.K, width, height, now, name))
         if self.with_pose:
@@ -84,13 +87,18 @@ class DepthCamera:
     def tracks(self) -> np.ndarray:
         """The tracks of the next cloud."""
         count = len(self.clouds)
-        self._rig.wait(lambda: len(self.clouds) > count, 5.0, "a cloud")
+        self._rig.wait(lambda: len(self.clouds) > count, EVENT_SECONDS, "a cloud")
         return conversion.tracks(self.clouds[-1][1])
 
-    def silent_for(self, duration: float) -> bool:
-        time.sleep(0.3)
+    def newest(self) -> float:
+        """Stamp of the newest cloud, s."""
+        return conversion.seconds(self.clouds[-1][1].header.stamp)
+
+    def silent(self) -> bool:
+        """No more clouds, but for the one that was under way."""
+        time.sleep(0.7)
         start = time.monotonic()
-        time.sleep(duration)
+        time.sleep(0.7)
         return not [t for t, _ in self.clouds if t > start]
 
     def close(self) -> None:
@@ -113,7 +121,7 @@ def bench(
         rig.tracks = rig.twist = None
         rig.q = world.joint_state()[0]
         camera = DepthCamera(rig, world.render("scene"))
-        rig.wait_state(NODE, "no target", 60.0)
+        rig.wait_state(NODE, "no target", START_SECONDS)
         yield rig, camera
         camera.close()
         rig.close()
@@ -121,38 +129,43 @@ def bench(
 
 @pytest.fixture
 def cell(bench: tuple[Rig, DepthCamera]) -> Iterator[tuple[Rig, DepthCamera]]:
-    """The bench, back at work after each test."""
+    """The bench at work, whatever the test before did."""
     rig, camera = bench
-    yield bench
     camera.defaults()
     rig.joints_on = True
-    rig.wait_state(NODE, "no target", 10.0)
+    rig.wait_state(NODE, "no target")
+    yield bench
 
 
 def test_tracks_lie_where_the_objects_are_and_carry_the_image_stamp(
     cell: Any, world: World
 ) -> None:
-    _, camera = cell
-    time.sleep(0.5)
-    tracks = camera.tracks()
+    rig, camera = cell
+    things = [s for s in world.truth() if s.role in ("object", "target")]
+
+    def found() -> bool:
+        tracks = camera.tracks()
+        assert (tracks["role"] != Role.TARGET).all()  # nobody pointed at anything
+        near = 0
+        for thing in things:
+            offsets = [
+                np.linalg.norm([t["x"], t["y"], t["z"]] - thing.position) for t in tracks
+            ]
+            near += min(offsets, default=1.0) < 0.03
+        return near >= len(things) - 1
+
+    rig.wait(found, EVENT_SECONDS, "tracks at the objects")
     cloud = camera.clouds[-1][1]
     assert cloud.header.frame_id == "base"
-    things = [s for s in world.truth() if s.role in ("object", "target")]
-    near = 0
-    for thing in things:
-        offsets = [
-            np.linalg.norm([t["x"], t["y"], t["z"]] - thing.position) for t in tracks
-        ]
-        near += min(offsets, default=1.0) < 0.03
-    assert near >= len(things) - 1
-    assert (tracks["role"] != Role.TARGET).all()  # nobody pointed at anything
+    assert conversion.seconds(cloud.header.stamp) in camera.stamps
 
 
 def test_depth_in_millimetres_gives_the_same_tracks(cell: Any) -> None:
-    _, camera = cell
+    rig, camera = cell
     metres = camera.tracks()
     camera.millimetres = True
-    time.sleep(0.5)
+    last = camera.stamps[-1]
+    rig.wait(lambda: camera.newest() > last + 0.5, EVENT_SECONDS, "clouds of the new depth")
     assert abs(len(camera.tracks()) - len(metres)) <= 1
 
 
@@ -172,14 +185,14 @@ def test_what_the_camera_does_wrong_is_told_and_there_is_no_cloud(
     rig, camera = cell
     setattr(camera, field, value)
     rig.wait_state(NODE, words)
-    assert camera.silent_for(0.5)
+    assert camera.silent()
 
 
 def test_joint_states_that_stop_are_told_and_there_is_no_cloud(cell: Any) -> None:
     rig, camera = cell
     rig.joints_on = False
     rig.wait_state(NODE, "joint_states: ")
-    assert camera.silent_for(0.5)
+    assert camera.silent()
 
 
 def test_a_scene_without_any_object_is_an_empty_cloud_not_silence(
@@ -197,16 +210,18 @@ def test_a_scene_without_any_object_is_an_empty_cloud_not_silence(
     rgb = np.full_like(full.rgb, 150)
     camera.frame = replace(full, rgb=rgb, depth=np.where(depth > 2.9, 0, depth))
     rig.call(f"{NODE}/reset")
-    time.sleep(0.5)
-    assert len(camera.tracks()) == 0
-    camera.frame = full
+    rig.wait(lambda: len(camera.tracks()) == 0, EVENT_SECONDS, "an empty cloud")
+    for _ in range(5):  # and it goes on looking
+        assert len(camera.tracks()) == 0
 
 
 def test_attention_that_is_not_finite_counts_as_none_and_is_told(cell: Any) -> None:
     rig, camera = cell
     camera.attention = np.full((16, 16), np.nan, np.float32)
     rig.wait(
-        lambda: "finite" in rig.values(NODE).get("attention_fault", ""), 5.0, "the fault told"
+        lambda: "finite" in rig.values(NODE).get("attention_fault", ""),
+        EVENT_SECONDS,
+        "the fault told",
     )
     assert (camera.tracks()["role"] != Role.TARGET).all()
 
@@ -221,7 +236,7 @@ def test_missing_or_corrupt_weights_are_a_state_not_a_crash(
     spec = graph.NODES[NODE].with_parameters(weights=str(weights))
     with running(tmp_path / "log", spec) as processes:
         rig = Rig()
-        rig.wait_state(NODE, "not configured", 60.0)
+        rig.wait_state(NODE, "not configured", START_SECONDS)
         assert "detector.onnx" in rig.message(NODE)
         assert not processes.dead()
         rig.close()
@@ -232,5 +247,5 @@ def test_tf_without_tf2_is_told(tmp_path: Path) -> None:
     spec = graph.NODES[NODE].with_parameters(extrinsics="tf")
     with running(tmp_path / "log", spec):
         rig = Rig()
-        rig.wait_state(NODE, "not configured: extrinsics", 60.0)
+        rig.wait_state(NODE, "not configured: extrinsics", START_SECONDS)
         rig.close()
