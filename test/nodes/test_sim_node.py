@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from ros_rig import running
+from ros_rig import EVENT_SECONDS, START_SECONDS, running
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
@@ -33,6 +33,16 @@ class Cell(DemoClient):
         self.velocity = self.create_publisher(Float64MultiArray, "arm/joint_velocity", COMMAND)
         self.twist = self.create_publisher(TwistStamped, "vla_node/twist", COMMAND)
 
+    def wait(self, done: Callable[[], bool], what: str) -> None:
+        """Serve callbacks until `done`."""
+        self.spin_until(done, EVENT_SECONDS, lambda: what)
+
+    def turned(self) -> float:
+        """Largest change of a joint since `joints` was cleared, rad."""
+        if not self.joints:
+            return 0.0
+        return float(np.abs(self.joints[-1][1] - self.joints[0][1]).max())
+
     def _on_joints(self, msg: JointState) -> None:
         self.joints.append((time.monotonic(), np.array(msg.position[:7])))
 
@@ -50,7 +60,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
     with running(tmp_path_factory.mktemp("log"), graph.NODES["sim_node"]):
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         client = Cell()
-        client.wait_for_simulator(30.0)
+        client.wait_for_simulator(START_SECONDS)
         yield client
         client.close()
 
@@ -60,11 +70,10 @@ def test_load_describes_the_scene_and_time_waits_for_the_start(cell: Cell) -> No
     assert answer["state"] == "ready" and answer["seed"] == 3
     assert answer["target"] in [o["name"] for o in answer["objects"]]
     cell.truth = {}
-    cell.spin_until(lambda: bool(cell.truth), 5.0, lambda: "truth")
+    cell.wait(lambda: bool(cell.truth), "truth")
     assert cell.truth["time"] == 0.0
     assert cell.request("start")["state"] == "running"
-    cell.spin_for(0.6)
-    assert cell.truth["time"] > 0.2
+    cell.wait(lambda: cell.truth["time"] > 0.2, "time to pass")
 
 
 @pytest.mark.parametrize(
@@ -87,23 +96,29 @@ def test_a_bad_request_is_answered_with_what_was_expected(
 def test_text_that_is_not_json_is_answered(cell: Cell) -> None:
     cell._answers.pop("", None)
     cell._command.publish(String(data="not json"))
-    cell.spin_until(lambda: "" in cell._answers, 5.0, lambda: "an answer")
+    cell.wait(lambda: "" in cell._answers, "an answer")
     assert "command" in cell._answers[""]["error"]
 
 
 def test_rates_of_physics_joint_states_and_camera(cell: Cell) -> None:
     cell.request("load", seed=3)
     cell.request("start")
-    cell.spin_for(0.5)
-    cell.joints.clear()
-    cell.images = 0
-    start = time.monotonic()
-    cell.spin_for(3.0)
-    elapsed = time.monotonic() - start
-    # Room for a machine that is busy with other tests; the demo reports what it measured
-    assert cell.images / elapsed > 8.0
-    assert len(cell.joints) / elapsed > 80.0
-    assert float(cell.values("sim_node")["rate_physics_hz"]) > 120.0
+
+    def at_its_rates() -> bool:
+        """During the next second, with room for what the tests themselves take."""
+        cell.joints.clear()
+        cell.images = 0
+        start = time.monotonic()
+        cell.spin_for(1.0)
+        elapsed = time.monotonic() - start
+        physics = float(cell.values("sim_node")["rate_physics_hz"])
+        return (
+            cell.images / elapsed > 12.0 and len(cell.joints) / elapsed > 100.0
+            and physics > 200.0
+        )  # fmt: skip
+
+    # A busy machine slows the simulator, but not all the time; the demo reports what it measured
+    cell.wait(at_its_rates, "camera, joint states and physics at their rates")
 
 
 def test_joint_velocities_are_held_for_ever(cell: Cell) -> None:
@@ -113,9 +128,8 @@ def test_joint_velocities_are_held_for_ever(cell: Cell) -> None:
     for _ in range(3):
         cell.velocity.publish(command)
         cell.spin_for(0.1)
-    cell.joints.clear()
-    cell.spin_for(1.0)
-    assert cell.joints[-1][1][0] - cell.joints[0][1][0] > 0.1
+    cell.joints.clear()  # nothing is sent from here on
+    cell.wait(lambda: cell.turned() > 0.3, "the joint to go on")
 
 
 def test_a_twist_times_out(cell: Cell) -> None:
@@ -123,15 +137,33 @@ def test_a_twist_times_out(cell: Cell) -> None:
     cell.request("start")
     msg = conversion.fill_twist(TwistStamped(), [0.0, 0.1, 0.0, 0, 0, 0], 0.0)
     msg.header.frame_id = "base"
-    for _ in range(3):
+    cell.joints.clear()
+
+    def moving() -> bool:
         cell.twist.publish(msg)
         cell.spin_for(0.1)
-    moved = cell.joints[-1][1].copy()
-    cell.spin_for(0.8)
-    cell.joints.clear()
-    cell.spin_for(0.4)
-    assert np.abs(cell.joints[-1][1] - moved).max() > 1e-3
-    assert np.abs(cell.joints[-1][1] - cell.joints[0][1]).max() < 2e-3
+        return cell.turned() > 0.02
+
+    cell.wait(moving, "motion")
+
+    def at_rest() -> bool:
+        cell.joints.clear()
+        start = cell.truth["time"]
+        cell.wait(lambda: cell.truth["time"] > start + 0.3, "simulated time")
+        return cell.turned() < 2e-3
+
+    cell.wait(at_rest, "rest")
+
+
+def _wait_told(cell: Cell, words: str, send: Callable[[], None]) -> None:
+    """Send ten times a second until the simulator's state has the words."""
+
+    def told() -> bool:
+        send()
+        cell.spin_for(0.1)
+        return words in cell.state_text("sim_node")
+
+    cell.wait(told, words)
 
 
 @pytest.mark.parametrize("bad", ["frame", "nan"])
@@ -145,22 +177,13 @@ def test_commands_that_cannot_be_used_are_told_and_do_not_move_the_arm(
     if bad == "nan":
         msg.twist.linear.x = float("nan")
     cell.spin_for(0.2)
-    start = cell.joints[-1][1].copy()
-    told = []
-    for _ in range(12):
-        cell.twist.publish(msg)
-        cell.spin_for(0.1)
-        told.append(cell.state_text("sim_node"))
-    assert any("input rejected: twist" in text for text in told), set(told)
-    assert np.abs(cell.joints[-1][1] - start).max() < 5e-3
+    cell.joints.clear()
+    _wait_told(cell, "input rejected: twist", lambda: cell.twist.publish(msg))
+    assert cell.turned() < 5e-3
 
 
 def test_wrong_number_of_joint_velocities_is_rejected(cell: Cell) -> None:
     cell.request("load", seed=3, input="joint_velocity")
     cell.request("start")
-    told = []
-    for _ in range(12):
-        cell.velocity.publish(Float64MultiArray(data=array("d", [0.2])))
-        cell.spin_for(0.1)
-        told.append(cell.state_text("sim_node"))
-    assert any("expected 7 finite values" in text for text in told), set(told)
+    one = Float64MultiArray(data=array("d", [0.2]))
+    _wait_told(cell, "expected 7 finite values", lambda: cell.velocity.publish(one))
