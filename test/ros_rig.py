@@ -34,6 +34,7 @@ HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 ARM_JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
 FINGER_JOINTS = ["panda_finger_joint1", "panda_finger_joint2"]
 START_SECONDS = 90.0  # numba may have to compile on a busy machine
+FEED_PERIOD = 0.005  # s between two joint states
 EVENT_SECONDS = 20.0  # for what comes at once, unless the machine is busy
 # Limits for tests whose subject is not time, so that a busy machine does not decide them
 PATIENT: dict[str, dict[str, Any]] = {
@@ -82,6 +83,7 @@ class Rig:
         self.alter_twist: Callable[[TwistStamped], None] = lambda msg: None
         self.alter_cloud: Callable[[PointCloud2], None] = lambda msg: None
         self.commands: deque[tuple[float, np.ndarray]] = deque(maxlen=20000)
+        self._beats: deque[float] = deque(maxlen=20000)  # when the feeding thread had its turn
         self.states: dict[str, DiagnosticStatus] = {}
         self._joint_pub = self.node.create_publisher(JointState, "sim_node/joint_states", NEWEST)
         self._twist_pub = self.node.create_publisher(TwistStamped, "vla_node/twist", COMMAND)
@@ -133,6 +135,7 @@ class Rig:
         tick = 0
         while not self._end.is_set():
             now = time.monotonic()
+            self._beats.append(now)
             if self.qd.any():  # or it would undo go_home() in another thread
                 self.q = self.q + (now - last) * self.qd
             last = now
@@ -148,7 +151,7 @@ class Rig:
                 self.alter_twist(twist)
                 self._twist_pub.publish(twist)
             tick += 1
-            time.sleep(max(0.0, 0.005 - (time.monotonic() - now)))
+            time.sleep(max(0.0, FEED_PERIOD - (time.monotonic() - now)))
 
     def _publish_joints(self) -> None:
         msg = JointState(name=[*ARM_JOINTS, *FINGER_JOINTS])
@@ -193,10 +196,13 @@ class Rig:
         """Wait until a node's state message begins with `start`."""
         self.wait(lambda: self.message(name).startswith(start), timeout, f"{name} {start!r}")
 
-    def wait_passing(self, timeout: float = START_SECONDS) -> None:
-        """Wait until filter and monitor let commands through; releases what a busy machine's
-        start latched."""
+    def wait_passing(
+        self, *names: str, timeout: float = START_SECONDS
+    ) -> None:
+        """Wait until filter and monitor, or the `names` of these, let commands through; releases
+        what a busy machine latched."""
         good = {"filter_node": "PASS", "monitor_node": "PASSING"}
+        good = {n: good[n] for n in names or good}
         deadline = time.monotonic() + timeout
         while [n for n, message in good.items() if self.message(n) != message]:
             assert time.monotonic() < deadline, f"waited {timeout} s for {good}; {self._told()}"
@@ -208,6 +214,13 @@ class Rig:
     def commands_since(self, start: float) -> list[tuple[float, np.ndarray]]:
         """(time, velocities) received after monotonic time `start`."""
         return [c for c in list(self.commands) if c[0] > start]
+
+    def hiccup(self, start: float, end: float) -> float:
+        """The longest time, s, beyond its period that a thread waited for its turn between two
+        monotonic times: what the machine itself adds just then to anything measured."""
+        beats = [t for t in list(self._beats) if start <= t <= end]
+        gaps = np.diff([start, *beats, end])
+        return max(0.0, float(gaps.max()) - FEED_PERIOD)
 
     def watch(self, duration: float) -> list[tuple[float, np.ndarray]]:
         """Commands received during the next `duration` s."""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Duration
 from rclpy.duration import Duration as RclpyDuration
-from ros_rig import ARM_JOINTS, HOME, PATIENT, START_SECONDS, Rig, running
+from ros_rig import ARM_JOINTS, EVENT_SECONDS, HOME, PATIENT, START_SECONDS, Rig, running
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -67,7 +67,7 @@ class Arm:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(5.0)
+        self.process.wait(EVENT_SECONDS)
 
 
 @contextmanager
@@ -104,22 +104,22 @@ def test_output_moves_the_arm_as_commanded_and_stops_it_whoever_dies(
         start = kinematics.tool(arm.q)[1].copy()
         rig.twist = PUSH
         begun = time.monotonic()
-        rig.wait(lambda: kinematics.tool(arm.q)[1][1] - start[1] > 0.04, 10.0, "motion")
+        rig.wait(lambda: kinematics.tool(arm.q)[1][1] - start[1] > 0.04, EVENT_SECONDS, "motion")
         # Never faster than commanded, give or take the lag of the readings
         moved = kinematics.tool(arm.q)[1] - start
         assert moved[1] < 0.05 * (time.monotonic() - begun) + 0.01
         assert np.abs(moved[[0, 2]]).max() < 0.01
         rig.twist = np.zeros(6)
-        time.sleep(0.5)
-        assert arm.travel(0.3) < 2e-3
+        rig.wait(lambda: arm.travel(0.3) < 2e-3, EVENT_SECONDS, "rest")
         # The monitor dies while the arm moves: the filter takes over on the same topic
         rig.twist = PUSH
-        rig.wait(lambda: arm.travel(0.05) > 1e-3, 5.0, "motion")
+        rig.wait(lambda: arm.travel(0.05) > 1e-3, EVENT_SECONDS, "motion")
         os.kill(processes.processes[MONITOR].pid, signal.SIGKILL)
         rig.wait_state(FILTER, "STOPPED monitor")
-        time.sleep(0.5)
         # Positions and trajectories are approached; a velocity of zero is zero
-        assert arm.travel(0.3) < (1e-6 if kind == "joint_velocity" else 1e-3)
+        still = 1e-6 if kind == "joint_velocity" else 1e-3
+        rig.wait(lambda: arm.travel(0.3) < still, EVENT_SECONDS, "rest")
+        assert arm.travel(0.5) < still
         assert arm.dropped == []
 
 
@@ -189,12 +189,16 @@ def test_float64multiarray_velocities_and_positions(tmp_path: Path) -> None:
             sender.make = lambda v=still: Float64MultiArray(data=array("d", v))
             rig.wait_state(FILTER, "PASS")
             sender.make = lambda v=move: Float64MultiArray(data=array("d", v))
-            rig.wait(lambda r=rig: r.q[0] - HOME[0] > 0.05, 5.0, "motion")
+            rig.wait(lambda r=rig: r.q[0] - HOME[0] > 0.05, EVENT_SECONDS, "motion")
             for bad in (array("d", [0.0] * 6), array("d", [float("nan")] * 7)):
                 sender.make = lambda v=bad: Float64MultiArray(data=v)
                 rig.wait_state(FILTER, "STOPPED command")
                 sender.make = lambda v=still: Float64MultiArray(data=array("d", v))
-                rig.wait(lambda r=rig: r.message(FILTER) in ("PASS", "FILTERED"), 5.0, "command")
+                rig.wait(
+                    lambda r=rig: r.message(FILTER) in ("PASS", "FILTERED"),
+                    EVENT_SECONDS,
+                    "the command",
+                )
 
 
 TRAJECTORY_FAULTS: dict[str, Callable[[Rig], JointTrajectory]] = {
@@ -216,8 +220,9 @@ def test_trajectories_are_played_out_and_what_ends_or_cannot_be_followed_stops(
     with filter_with(tmp_path, "trajectory", JointTrajectory, "trajectory_in") as (rig, sender):
         # Velocities, streamed
         sender.make = lambda: _trajectory((0.02, None, TURN))
-        rig.wait(lambda: rig.q[0] - HOME[0] > 0.05, 5.0, "motion")
-        assert abs(rig.qd[0] - 0.1) < 0.02 and np.abs(rig.q[1:] - HOME[1:]).max() < 1e-3
+        rig.wait(lambda: rig.q[0] - HOME[0] > 0.05, EVENT_SECONDS, "motion")
+        rig.wait(lambda: abs(rig.qd[0] - 0.1) < 0.02, EVENT_SECONDS, "the commanded velocity")
+        assert np.abs(rig.q[1:] - HOME[1:]).max() < 1e-3
         # One plan of positions, sent once
         sender.make = lambda: None
         rig.wait_state(FILTER, "STOPPED command")
@@ -230,8 +235,8 @@ def test_trajectories_are_played_out_and_what_ends_or_cannot_be_followed_stops(
             return plan if len(sent) == 1 else None
 
         sender.make = once
-        rig.wait(lambda: rig.q[0] > here[0] + 0.08, 5.0, "the plan's motion")
-        rig.wait_state(FILTER, "STOPPED command", 3.0)
+        rig.wait(lambda: rig.q[0] > here[0] + 0.08, EVENT_SECONDS, "the plan's motion")
+        rig.wait_state(FILTER, "STOPPED command")
         assert time.monotonic() - sent[0] > 1.0
         assert abs(rig.q[0] - (here[0] + 0.1)) < 0.01
         for words, make in TRAJECTORY_FAULTS.items():
@@ -239,5 +244,5 @@ def test_trajectories_are_played_out_and_what_ends_or_cannot_be_followed_stops(
             rig.wait_state(FILTER, "PASS")
             sender.make = lambda m=make: m(rig)
             rig.wait_state(FILTER, "STOPPED command")
-            rig.wait(lambda w=words: w in rig.values(FILTER)["rejected"], 3.0, words)
-            assert not rig.qd.any(), words
+            rig.wait(lambda w=words: w in rig.values(FILTER)["rejected"], EVENT_SECONDS, words)
+            rig.wait_still()
