@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ from safety_filter.perception.detector import Detection
 F32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
+Window = tuple[slice, slice]
+_RING = 3  # px round a thing in which its ground shows
 UNKNOWN_CLASS = 0xFFFF
 """class_id of a cluster that no detection explains."""
 
@@ -89,13 +92,39 @@ def surfaces(depth: F32, allowed: Mask, step: float) -> Labels:
     return out
 
 
+def median(values: F32) -> np.floating[Any]:
+    """Return the median of values (n,), n > 0; for few values numpy's own costs five times it."""
+    middle = values.size // 2
+    if values.size % 2:
+        return np.partition(values, middle)[middle]
+    part = np.partition(values, (middle - 1, middle))
+    return (part[middle - 1] + part[middle]) / 2
+
+
 def trim(depth: F32, mads: float, floor: float) -> Mask:
     """Return which of depths (n,) lie within `mads` deviations, or `floor` m, of the median."""
-    median = np.median(depth)
-    deviation = np.abs(depth - median)
-    return np.asarray(deviation <= max(floor, mads * 1.4826 * float(np.median(deviation))))
+    deviation = np.abs(depth - median(depth))
+    return np.asarray(deviation <= max(floor, mads * 1.4826 * float(median(deviation))))
 
 
+def window(mask: Mask, margin: int) -> Window | None:
+    """Return rows and columns that hold a mask (H, W) and `margin` px around it; None if empty."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if not width:
+        return None
+    return (slice(max(y - margin, 0), y + height + margin),
+            slice(max(x - margin, 0), x + width + margin))
+
+
+def _marked(labels: Labels, chosen: NDArray[np.integer[Any]]) -> Mask:
+    """Which of `labels` are among `chosen`, which are some of them; -1 never is."""
+    among = np.zeros(labels.max(initial=-1) + 2, np.bool_)
+    among[chosen] = True
+    among[-1] = False
+    return np.asarray(among[labels])
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def hidden_edges(depth: F32, rows: NDArray[np.intp], cols: NDArray[np.intp], robot: Mask,
                  step: float, reach: int = 2) -> Mask:
     """Return which pixels (n,) lie at an edge behind something else.
@@ -104,17 +133,23 @@ def hidden_edges(depth: F32, rows: NDArray[np.intp], cols: NDArray[np.intp], rob
     the robot at no greater depth, or the picture ends.
     """
     height, width = depth.shape
-    own = depth[rows, cols]
-    inside = np.zeros(depth.shape, np.bool_)
-    inside[rows, cols] = True
-    found = ((rows < reach) | (cols < reach) | (rows >= height - reach) | (cols >= width - reach))
-    for dv, du in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
-        v = np.clip(rows + dv, 0, height - 1)
-        u = np.clip(cols + du, 0, width - 1)
-        other = depth[v, u]
-        nearer = (other < own - step) | (robot[v, u] & (other < own + step))
-        found |= (other > 0) & nearer & ~inside[v, u]
-    return np.asarray(found)
+    inside = np.zeros((height, width), np.bool_)
+    for i in range(rows.size):
+        inside[rows[i], cols[i]] = True
+    found = np.zeros(rows.size, np.bool_)
+    for i in range(rows.size):
+        own = depth[rows[i], cols[i]]
+        for dv, du in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
+            v, u = rows[i] + dv, cols[i] + du
+            if v < 0 or u < 0 or v >= height or u >= width:
+                found[i] = True
+                break
+            other = depth[v, u]
+            if other > 0 and not inside[v, u] and (
+                    other < own - step or (robot[v, u] and other < own + step)):
+                found[i] = True
+                break
+    return found
 
 
 def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
@@ -123,11 +158,14 @@ def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
     inside = inside[inside >= 0]
     if not inside.size:
         return np.zeros_like(pixels)
-    ids, counts = np.unique(inside, return_counts=True)
-    main = np.median(depth[pixels & (labels == ids[np.argmax(counts)])])
-    big = [i for i in ids[counts >= 0.1 * counts.max()]
-           if abs(np.median(depth[pixels & (labels == i)]) - main) < floor]
-    return np.asarray(pixels & np.isin(labels, big))
+    counts = np.bincount(inside)
+    largest = int(counts.argmax())
+    big = np.flatnonzero(counts >= 0.1 * counts[largest])
+    if big.size > 1:
+        main = median(depth[pixels & (labels == largest)])
+        big = np.asarray([i for i in big if i == largest or abs(
+            median(depth[pixels & (labels == i)]) - main) < floor])
+    return np.asarray(pixels & _marked(labels, big))
 
 
 def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
@@ -142,42 +180,29 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
     the index of the detection.
     """
     owner = np.full(depth.shape, -1, np.int16)
-    # Painted with the big first, so that what lies on a plate keeps its own pixels. What is too
-    # high for a support stands on it or before it, whatever its mask says: it stays unexplained.
-    order = sorted(range(len(detections)), key=lambda i: -int(detections[i].mask.sum()))
-    height = points[..., 2] - table_z
-    for i in order:
-        mask = detections[i].mask
-        owner[mask & (height < flat[i]) if flat[i] > 0 else mask] = i
-    if grow_px:
-        kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
-        for i in order:
-            if flat[i]:
-                continue
-            core = (owner == i) & above
-            grown = cv2.dilate(core.astype(np.uint8), kernel) > 0
-            take = grown & above & (owner != i)
-            foreign = owner[take]
-            free = (foreign < 0) | np.asarray([flat[j] > 0 for j in foreign], bool)
-            take[take] = free
-            joined = np.unique(labels[core]) if core.any() else np.zeros(0, np.int32)
-            take &= np.isin(labels, joined[joined >= 0])
-            owner[take] = i
-    _give_back_parts(detections, owner, labels, flat, sure_score)
+    # All that concerns a detection happens in its window: its mask, what that may grow to, and
+    # the ring round it in which its ground shows.
+    windows = [window(d.mask, grow_px + _RING) for d in detections]
+    owner = _owners(detections, windows, points, above, labels, flat, table_z, grow_px)
+    _give_back_parts(detections, windows, owner, labels, flat, sure_score)
     blobs = []
-    for i, detection in enumerate(detections):
-        pixels = (owner == i) & (valid if flat[i] else above)
+    for i, (detection, at) in enumerate(zip(detections, windows, strict=True)):
+        if at is None:
+            continue
+        own = owner[at] == i
+        pixels = own & (valid if flat[i] else above)[at]
         ground = table_z
         if not flat[i]:
-            pixels = _largest(pixels, labels, depth, floor)
-            ground = _ground(pixels, owner, flat, depth, points, table_z)
+            pixels = _largest(pixels, labels[at], depth[at], floor)
+            ground = _ground(pixels, owner[at], flat, depth[at], points[at], table_z)
             if ground > table_z:
-                pixels &= points[..., 2] > ground + 0.005
+                pixels &= points[at][..., 2] > ground + 0.005
             # What its mask holds beside it is for the clusters to explain.
-            owner[(owner == i) & above & ~pixels] = -1
+            owner[at][own & above[at] & ~pixels] = -1
         rows, cols = np.nonzero(pixels)
         if rows.size < min_pixels:
             continue
+        rows, cols = rows + at[0].start, cols + at[1].start
         kept = trim(depth[rows, cols], mads, 10.0 if flat[i] else floor)
         rows, cols = rows[kept], cols[kept]
         if rows.size >= min_pixels:
@@ -187,45 +212,72 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
     return blobs, owner
 
 
-def _give_back_parts(detections: Sequence[Detection], owner: NDArray[np.int16], labels: Labels,
-                     flat: Sequence[float], sure_score: float) -> None:
+def _owners(detections: Sequence[Detection], windows: Sequence[Window | None], points: F32,
+            above: Mask, labels: Labels, flat: Sequence[float], table_z: float,
+            grow_px: int) -> NDArray[np.int16]:
+    """The owner of each pixel: masks, extended by `grow_px` at most along unbroken surfaces."""
+    owner = np.full(above.shape, -1, np.int16)
+    # Painted with the big first, so that what lies on a plate keeps its own pixels. What is too
+    # high for a support stands on it or before it, whatever its mask says: it stays unexplained.
+    order = sorted(((i, at) for i, at in enumerate(windows) if at is not None),
+                   key=lambda x: -np.count_nonzero(detections[x[0]].mask))
+    for i, at in order:
+        mask = detections[i].mask[at]
+        if flat[i] > 0:
+            mask = mask & (points[at][..., 2] - table_z < flat[i])
+        owner[at][mask] = i
+    kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
+    yields = np.array([*(f > 0 for f in flat), True])  # the last entry is for -1, nobody's
+    for i, at in order if grow_px else ():
+        if flat[i]:
+            continue
+        own = owner[at] == i
+        core = own & above[at]
+        grown = cv2.dilate(core.view(np.uint8), kernel).view(np.bool_)
+        take = grown & above[at] & ~own & yields[owner[at]]
+        owner[at][take & _marked(labels[at], labels[at][core])] = i
+    return owner
+
+
+def _give_back_parts(detections: Sequence[Detection], windows: Sequence[Window | None],
+                     owner: NDArray[np.int16], labels: Labels, flat: Sequence[float],
+                     sure_score: float) -> None:
     """Free the pixels of unsure detections that cover only a part of an unbroken surface.
 
     Detectors see known things in pieces of unknown ones; the whole is then one obstacle.
     """
-    for i, detection in enumerate(detections):
-        if flat[i] or detection.score >= sure_score:
+    for i, (detection, at) in enumerate(zip(detections, windows, strict=True)):
+        if flat[i] or at is None or detection.score >= sure_score:
             continue
-        own = labels[owner == i]
+        own = labels[at][owner[at] == i]
         own = own[own >= 0]
         if not own.size:
             continue
         main = int(np.bincount(own).argmax())
         surface = labels == main
-        free = np.count_nonzero(surface & (owner < 0))
-        if np.count_nonzero(own == main) < 0.7 * (np.count_nonzero(own == main) + free):
-            owner[(owner == i) & surface] = -1
+        mine, free = np.count_nonzero(own == main), np.count_nonzero(surface & (owner < 0))
+        if mine < 0.7 * (mine + free):
+            owner[surface & (owner == i)] = -1
 
 
 def _ground(pixels: Mask, owner: NDArray[np.int16], flat: Sequence[float], depth: F32,
             points: F32, table_z: float) -> float:
     """Height of what a thing stands on: the table, or a support that touches its foot."""
-    rows, cols = np.nonzero(pixels)
-    if not rows.size or not any(flat):
+    at = window(pixels, _RING) if any(flat) else None
+    if at is None:
         return table_z
-    r0, r1 = max(rows.min() - 3, 0), min(rows.max() + 4, pixels.shape[0])
-    c0, c1 = max(cols.min() - 3, 0), min(cols.max() + 4, pixels.shape[1])
-    window = pixels[r0:r1, c0:c1].astype(np.uint8)
-    ring = (cv2.dilate(window, np.ones((7, 7), np.uint8)) > 0) & (window == 0)
-    ring[: max(0, int(0.5 * (r1 - r0)))] = False
-    near = depth[r0:r1, c0:c1]
-    edge = cv2.dilate(np.where(window > 0, near, 0).astype(np.float32), np.ones((7, 7), np.uint8))
-    who = owner[r0:r1, c0:c1][ring]
-    on = np.asarray([*flat, 0.0])[who] > 0  # who == -1 takes the last entry
+    inside, near = pixels[at], depth[at]
+    kernel = np.ones((2 * _RING + 1,) * 2, np.uint8)
+    ring = cv2.dilate(inside.astype(np.uint8), kernel).view(np.bool_) & ~inside
+    ring[: len(ring) // 2] = False
+    on = np.asarray([*flat, 0.0])[owner[at][ring]] > 0  # an owner of -1 takes the last entry
+    if not on.any():
+        return table_z
+    edge = cv2.dilate(np.where(inside, near, 0).astype(np.float32), kernel)
     on &= np.abs(near[ring] - edge[ring]) < 0.02  # else it is far behind, or in front
-    if not on.size or on.mean() < 0.3:
+    if on.mean() < 0.3:
         return table_z
-    height = points[r0:r1, c0:c1, 2][ring][on]
+    height = points[at][..., 2][ring][on]
     return max(table_z, float(np.quantile(height, 0.3)))
 
 
@@ -237,13 +289,12 @@ def unexplained(above: Mask, owner: NDArray[np.int16], depth: F32, grow_px: int,
     its rim. One that reaches farther is something else, rim included.
     """
     free = above & (owner < 0)
-    if not grow_px or not (owner >= 0).any():
+    if not grow_px or not free.any() or not (owner >= 0).any():
         return free
     kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
-    rim = cv2.dilate((owner >= 0).astype(np.uint8), kernel) > 0
+    rim = cv2.dilate((owner >= 0).view(np.uint8), kernel).view(np.bool_)
     labels = surfaces(depth, free, step)
-    beyond = np.unique(labels[free & ~rim])
-    return free & np.isin(labels, beyond[beyond >= 0])
+    return free & _marked(labels, labels[free & ~rim])
 
 
 def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, join: float,
@@ -254,6 +305,8 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
     2 `size_max`, m, is halved until it is not. A line one pixel wide along the robot's silhouette
     is an error of calibration, not an object, and is left out.
     """
+    if np.count_nonzero(free) < min_pixels:
+        return []
     edge = cv2.dilate(robot.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     solid = cv2.morphologyEx(free.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
     rows, cols = np.nonzero(free & (solid | ~edge))
