@@ -103,7 +103,6 @@ class SafetyFilter:
                 self.params)
         meets, damped = buffers.assemble(
             intake.count, intake.opening, age, exempt, KINDS[command.kind], in_tool_frame)
-        buffers.slack[:buffers.counts[COUNT]] = 0.0
         if buffers.counts[OVERFLOW]:
             return self._brake(True), ('solver', 'too many rows'), True
         if meets:

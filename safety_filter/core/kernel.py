@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from safety_filter.core.body_bounds import GROUP_DTYPE, Bodies, body_bounds
+from safety_filter.core.handle import Handle
 from safety_filter.core.held import MOST_HELD, SPHERES_PER_TRACK
 from safety_filter.core.kinematics import (
     carried_acceleration,
@@ -49,55 +50,103 @@ NEAR = 1e-9
 VERIFIED, OUTSIDE_BOX, ROW_VIOLATED, NEXT_STATE_VIOLATED = 0, 1, 2, 3
 
 
+class Arrays(NamedTuple):
+    """What the compiled functions read and write; n joints of the arm, j joints, s spheres."""
+
+    joints: Structs            # (j,) JOINT_DTYPE, and where the joints are now:
+    rotation: Array            # (j, 3, 3)
+    position: Array            # (j, 3)
+    axis: Array                # (j, 3)
+    omega: Array               # (j, 3) velocity and accelerations at the middle of the box
+    alpha: Array
+    linear: Array
+    spheres: Structs           # (s,) SPHERE_DTYPE, and the rest of `Bodies`:
+    points: Array
+    jacobian: Array
+    velocity: Array
+    acceleration: Array
+    speed: Array
+    spread: Array
+    curve: Array
+    groups: Structs
+    self_pairs: Ints           # (k, 2) indices of spheres
+    tool: Structs              # (1,) TOOL_DTYPE
+    tool_rotation: Array       # (3, 3)
+    tool_position: Array       # (3,)
+    tool_jacobian: Array       # (6, n)
+    gain: Structs              # (1,) GAINS_DTYPE
+    limits: Array              # (4, n) position from and to, velocity, acceleration
+    planes: Array              # (k, 4)
+    workspace: Array           # (6,)
+    obstacles: Structs         # ELLIPSOID_DTYPE
+    q: Array                   # (n,) the state, the last answer, the command
+    last: Array
+    command: Array
+    low: Array                 # (n,) the box and its middle
+    high: Array
+    middle: Array
+    nominal: Array             # (n,) the objective
+    hessian: Array             # (n, n)
+    gradient: Array            # (n,)
+    a: Array                   # the rows, see `Rows`
+    b: Array
+    info: Structs
+    counts: Ints
+    slack: Array               # of each row, m/s
+    nearest: Structs           # (1,) NEAREST_DTYPE
+    separation: Structs        # (1,) SEPARATION_DTYPE
+    twist: Array               # (6,) of the answer
+    tight: NDArray[np.bool_]   # of each row: it holds with equality
+    at_bound: Ints             # (1,) bit i: the box holds joint i back
+    scratch: Array             # (n, 3)
+    moved: Array               # (3, n)
+
+
 @nb.njit(cache=True, error_model='numpy')
-def assemble(
-        joints: Structs, spheres: Structs, tool: Structs, pairs: Ints, limits: Array,
-        gain: Structs, planes: Array, workspace: Array, rotation: Array, position: Array,
-        axis: Array,
-        points: Array, jacobian: Array, velocity: Array, acceleration: Array, speed: Array,
-        spread: Array, curve: Array, groups: Structs, omega: Array, alpha: Array, linear: Array,
-        middle: Array,
-        tool_rotation: Array, tool_position: Array, tool_jacobian: Array, low: Array, high: Array,
-        nominal: Array, hessian: Array, gradient: Array, a: Array, b: Array, info: Structs,
-        counts: Ints, nearest: Structs, separation: Structs, scratch: Array, obstacles: Structs,
-        q: Array, last: Array, command: Array, obstacle_count: int, sphere_count: int,
-        opening: float, tau: float, exempt: int, kind: int,
-        in_tool_frame: bool) -> tuple[bool, bool]:
-    """Fill kinematics, box, rows and objective of one step.
+def assemble(handle: Any, obstacle_count: int, sphere_count: int, opening: float, tau: float,
+             exempt: int, kind: int, in_tool_frame: bool) -> tuple[bool, bool]:
+    """Fill kinematics, box, rows (without slack) and objective of one step.
 
     Returns whether the nominal velocity meets them all, and whether a twist was damped.
     """
-    p = gain[0]
-    bodies = Bodies(spheres[:sphere_count], points[:sphere_count], jacobian[:sphere_count],
-                    velocity[:sphere_count], acceleration[:sphere_count], speed[:sphere_count],
-                    spread[:sphere_count], curve[:sphere_count], groups)
-    rows = Rows(a, b, info, counts)
-    counts[:] = 0
-    joint_frames(joints, q, opening, rotation, position, axis)
+    w = handle.arrays
+    p, low, high, n = w.gain[0], w.low, w.high, len(w.q)
+    bodies = Bodies(w.spheres[:sphere_count], w.points[:sphere_count], w.jacobian[:sphere_count],
+                    w.velocity[:sphere_count], w.acceleration[:sphere_count],
+                    w.speed[:sphere_count], w.spread[:sphere_count], w.curve[:sphere_count],
+                    w.groups)
+    rows = Rows(w.a, w.b, w.info, w.counts)
+    rows.counts[:] = 0
+    joint_frames(w.joints, w.q, opening, w.rotation, w.position, w.axis)
     for s in range(sphere_count):
-        place(rotation, position, spheres[s].joint, spheres[s].offset, points[s])
-        point_jacobian(joints, position, axis, spheres[s].joint, points[s], jacobian[s])
-    tool_frame(joints, tool, rotation, position, axis, tool_rotation, tool_position, tool_jacobian)
-    velocity_box(q, last, limits[0], limits[1], limits[2], limits[3], p.period, low, high)
-    damped = nominal_velocity(kind, command, q, limits[2], tool_rotation, in_tool_frame,
-                              tool_jacobian, p, nominal)
-    for i in range(len(q)):
-        middle[i] = (low[i] + high[i]) / 2.0
-    joint_accelerations(joints, position, axis, middle, omega, alpha, linear)
+        place(w.rotation, w.position, w.spheres[s].joint, w.spheres[s].offset, w.points[s])
+        point_jacobian(w.joints, w.position, w.axis, w.spheres[s].joint, w.points[s],
+                       w.jacobian[s])
+    tool_frame(w.joints, w.tool, w.rotation, w.position, w.axis, w.tool_rotation, w.tool_position,
+               w.tool_jacobian)
+    velocity_box(w.q, w.last, w.limits[0], w.limits[1], w.limits[2], w.limits[3], p.period, low,
+                 high)
+    damped = nominal_velocity(kind, w.command, w.q, w.limits[2], w.tool_rotation, in_tool_frame,
+                              w.tool_jacobian, p, w.nominal)
+    for i in range(n):
+        w.middle[i] = (low[i] + high[i]) / 2.0
+    joint_accelerations(w.joints, w.position, w.axis, w.middle, w.omega, w.alpha, w.linear)
     for s in range(sphere_count):
-        carried_acceleration(position, omega, alpha, linear, spheres[s].joint, points[s],
-                             acceleration[s])
+        carried_acceleration(w.position, w.omega, w.alpha, w.linear, w.spheres[s].joint,
+                             w.points[s], w.acceleration[s])
     body_bounds(bodies, low, high)
-    obstacle_rows(rows, bodies, obstacles, obstacle_count, tau, exempt, p, low, high, nearest,
-                  separation)
-    plane_rows(rows, bodies, planes, p, low, high)
+    obstacle_rows(rows, bodies, w.obstacles, obstacle_count, tau, exempt, p, low, high, w.nearest,
+                  w.separation)
+    plane_rows(rows, bodies, w.planes, p, low, high)
     bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
-    workspace_rows(rows, workspace, tool_position, tool_jacobian, bend, p, low, high, scratch)
-    self_rows(rows, bodies, pairs, p, low, high, scratch)
-    label_rows(rows, bodies, obstacles)
-    if _meets(nominal, low, high, rows, NEAR):
+    workspace_rows(rows, w.workspace, w.tool_position, w.tool_jacobian, bend, p, low, high,
+                   w.scratch)
+    self_rows(rows, bodies, w.self_pairs, p, low, high, w.scratch)
+    label_rows(rows, bodies, w.obstacles)
+    w.slack[:rows.counts[COUNT]] = 0.0
+    if _meets(w.nominal, low, high, rows, NEAR):
         return True, damped
-    objective(kind, nominal, last, tool_jacobian, p, hessian, gradient)
+    objective(kind, w.nominal, w.last, w.tool_jacobian, p, w.hessian, w.gradient)
     return False, damped
 
 
@@ -116,64 +165,60 @@ def _meets(x: Array, low: Array, high: Array, rows: Rows, tolerance: float) -> b
 
 
 @nb.njit(cache=True, error_model='numpy')
-def verify(
-        joints: Structs, spheres: Structs, tool: Structs, gain: Structs, rotation: Array,
-        position: Array, axis: Array, points: Array, tool_position: Array, tool_jacobian: Array,
-        low: Array, high: Array, a: Array, b: Array, info: Structs, counts: Ints, slack: Array,
-        moved: Array, q: Array, nominal: Array, twist: Array, tight: NDArray[np.bool_],
-        at_bound: Ints, x: Array, opening: float) -> int:
+def verify(handle: Any, x: Array, opening: float) -> int:
     """Check `x` against the box, the rows less `slack`, and every row's h one period on.
 
     Clips rounding (at most TOLERANCE) to the box, fills `twist` = J x, `tight` (of each row) and
     `at_bound` (bit i: the box holds joint i back).
     """
-    n = len(x)
-    p = gain[0]
-    at_bound[0] = 0
+    w = handle.arrays
+    n, count, p, low, high, points = len(x), w.counts[COUNT], w.gain[0], w.low, w.high, w.points
+    w.at_bound[0] = 0
     for i in range(n):
         if not low[i] - TOLERANCE <= x[i] <= high[i] + TOLERANCE:
             return OUTSIDE_BOX
         x[i] = min(max(x[i], low[i]), high[i])
-        if ((x[i] <= low[i] + NEAR and nominal[i] < low[i] - NEAR)
-                or (x[i] >= high[i] - NEAR and nominal[i] > high[i] + NEAR)):
-            at_bound[0] |= 1 << i
+        if ((x[i] <= low[i] + NEAR and w.nominal[i] < low[i] - NEAR)
+                or (x[i] >= high[i] - NEAR and w.nominal[i] > high[i] + NEAR)):
+            w.at_bound[0] |= 1 << i
     for r in range(6):
-        twist[r] = 0.0
+        w.twist[r] = 0.0
         for i in range(n):
-            twist[r] += tool_jacobian[r, i] * x[i]
-    count = counts[COUNT]
+            w.twist[r] += w.tool_jacobian[r, i] * x[i]
     if count == 0:
         return VERIFIED
     for k in range(count):
-        rest = slack[k] - b[k]
+        rest = w.slack[k] - w.b[k]
         for i in range(n):
-            rest += a[k, i] * x[i]
+            rest += w.a[k, i] * x[i]
         if not rest >= -TOLERANCE:
             return ROW_VIOLATED
-        tight[k] = rest <= TOLERANCE
+        w.tight[k] = rest <= TOLERANCE
     for i in range(n):
-        moved[0, i] = q[i] + p.period * x[i]
-    joint_frames(joints, moved[0], opening, rotation, position, axis)
-    point, other = moved[1], moved[2]
+        w.moved[0, i] = w.q[i] + p.period * x[i]
+    joint_frames(w.joints, w.moved[0], opening, w.rotation, w.position, w.axis)
+    point, other = w.moved[1], w.moved[2]
     for k in range(count):
-        row = info[k]
+        row = w.info[k]
         ahead = row.h - p.period * row.drift
         if row.sphere < 0:
-            place(rotation, position, tool[0].joint, tool[0].offset, point)
+            place(w.rotation, w.position, w.tool[0].joint, w.tool[0].offset, point)
             for r in range(3):
-                ahead += row.normal[r] * (point[r] - tool_position[r])
+                ahead += row.normal[r] * (point[r] - w.tool_position[r])
         else:
-            place(rotation, position, spheres[row.sphere].joint, spheres[row.sphere].offset, point)
+            sphere = w.spheres[row.sphere]
+            place(w.rotation, w.position, sphere.joint, sphere.offset, point)
             for r in range(3):
                 ahead += row.normal[r] * (point[r] - points[row.sphere, r])
         if row.kind == SELF_ROW:
-            place(rotation, position, spheres[row.other].joint, spheres[row.other].offset, other)
+            sphere = w.spheres[row.other]
+            place(w.rotation, w.position, sphere.joint, sphere.offset, other)
             before, after = 0.0, 0.0
             for r in range(3):
                 before += (points[row.sphere, r] - points[row.other, r]) ** 2
                 after += (point[r] - other[r]) ** 2
             ahead = row.h + np.sqrt(after) - np.sqrt(before)
-        allowed = row.alpha + max(slack[k] - row.reserve, 0.0)
+        allowed = row.alpha + max(w.slack[k] - row.reserve, 0.0)
         if not ahead >= row.h - p.period * (allowed + TOLERANCE):
             return NEXT_STATE_VIOLATED
     return VERIFIED
@@ -196,6 +241,7 @@ class Buffers:
         total = held + MAX_HELD
         self.sphere_count = held
         self.joints = robot.joints.copy()  # those of a tool on its own move with it
+        self.tool, self.self_pairs = robot.tool, robot.self_pairs
         self.spheres = np.zeros(total, robot.spheres.dtype)
         self.spheres[:held] = robot.spheres
         self.rotation, self.position = np.zeros((count, 3, 3)), np.zeros((count, 3))
@@ -220,6 +266,7 @@ class Buffers:
         self.nearest = np.zeros(1, NEAREST_DTYPE)
         self.nearest_words = self.nearest.view(np.float64)  # plain arrays are quicker to copy
         self.separation = np.zeros(1, SEPARATION_DTYPE)
+        self.separation_words = self.separation.view(np.float64)
         self.scratch = np.zeros((n, 3))
         self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.bool_)
         self.at_bound = np.zeros(1, np.int64)
@@ -227,19 +274,7 @@ class Buffers:
         self.q, self.last = np.zeros(n), np.zeros(n)
         self.command, self.twist = np.zeros(max(n, 6)), np.zeros(6)
         self._groups_of_robot()
-        self._assemble: tuple[Any, ...] = (
-            self.joints, self.spheres, robot.tool, robot.self_pairs, self.limits, self.gain,
-            self.planes, self.workspace, self.rotation, self.position, self.axis, self.points,
-            self.jacobian, self.velocity, self.acceleration, self.speed, self.spread, self.curve,
-            self.groups, self.omega, self.alpha, self.linear, self.middle, self.tool_rotation,
-            self.tool_position, self.tool_jacobian, self.low, self.high, self.nominal,
-            self.hessian, self.gradient, self.a, self.b, self.info, self.counts, self.nearest,
-            self.separation, self.scratch, self.obstacles, self.q, self.last, self.command)
-        self._verify: tuple[Any, ...] = (
-            self.joints, self.spheres, robot.tool, self.gain, self.rotation, self.position,
-            self.axis, self.points, self.tool_position, self.tool_jacobian, self.low, self.high,
-            self.a, self.b, self.info, self.counts, self.slack, self.moved, self.q,
-            self.nominal, self.twist, self.tight, self.at_bound)
+        self.handle = Handle(Arrays(*(getattr(self, name) for name in Arrays._fields)))
 
     def _groups_of_robot(self) -> None:
         spheres = self.robot.spheres
@@ -269,7 +304,7 @@ class Buffers:
                  in_tool_frame: bool) -> tuple[bool, bool]:
         """Call `assemble` on these buffers."""
         out: tuple[bool, bool] = assemble(
-            *self._assemble, obstacle_count, self.sphere_count, opening, tau, exempt, kind,
+            self.handle, obstacle_count, self.sphere_count, opening, tau, exempt, kind,
             in_tool_frame)
         return out
 
@@ -282,7 +317,7 @@ class Buffers:
 
     def verify(self, x: Array, opening: float) -> int:
         """Call `verify` on these buffers; `x` is clipped to the box in place."""
-        return int(verify(*self._verify, x, opening))
+        return int(verify(self.handle, x, opening))
 
 
 def moves_with_arm(robot: RobotModel, joint: int) -> bool:

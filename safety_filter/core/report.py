@@ -23,6 +23,7 @@ from safety_filter.core.separation import SEPARATION_DTYPE, TERMS, Separation
 
 WHOLE_ARM, TOOL_ONLY = 'whole arm', 'tool bodies only'
 """Which bodies a decision is about."""
+_NO_ROWS = np.zeros((0, ROW_DTYPE.itemsize // 8))
 _SIDES = ('x low', 'y low', 'z low', 'x high', 'y high', 'z high')
 
 
@@ -48,9 +49,12 @@ class Evidence(NamedTuple):
     @classmethod
     def of(cls, robot: RobotModel, b: Buffers, changed: bool) -> Evidence:
         """Return the evidence of the last step; rows and bounds only where it changed anything."""
-        count = b.counts[COUNT] if changed else 0
-        return cls(robot, b.nearest_words.copy(), b.info_words[:count][b.tight[:count]],
-                   int(b.at_bound[0]) if changed else 0, b.separation.view(np.float64).copy())
+        nearest, separation = b.nearest_words.copy(), b.separation_words.copy()
+        if not changed:
+            return cls(robot, nearest, _NO_ROWS, 0, separation)
+        count = b.counts[COUNT]
+        return cls(robot, nearest, b.info_words[:count][b.tight[:count]], int(b.at_bound[0]),
+                   separation)
 
     def pair(self) -> NearestPair | None:
         """Return the nearest pair, None without obstacles."""
