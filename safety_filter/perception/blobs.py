@@ -45,6 +45,24 @@ class Blob:
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
+def standing(depth: F32, points: F32, robot: Mask, low: F32, high: F32,
+             floor: float) -> tuple[Mask, Mask]:
+    """Return which pixels (H, W) have depth inside the corners `low` and `high` (3,) and are not
+    the robot, and which of those are above the height `floor`; m."""
+    valid, above = np.zeros(depth.shape, np.bool_), np.zeros(depth.shape, np.bool_)
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            if depth[v, u] <= 0 or robot[v, u]:
+                continue
+            inside = True
+            for i in range(3):
+                inside &= low[i] < points[v, u, i] < high[i]
+            valid[v, u] = inside
+            above[v, u] = inside and points[v, u, 2] > floor
+    return valid, above
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def surfaces(depth: F32, allowed: Mask, step: float) -> Labels:
     """Label pixels (H, W) joined by depth steps below `step`, m; -1 where not `allowed`."""
     height, width = depth.shape

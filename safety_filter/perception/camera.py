@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
@@ -18,13 +19,32 @@ def _rays(fx: float, fy: float, cx: float, cy: float, height: int, width: int) -
     return rays.astype(np.float32)
 
 
+@lru_cache(maxsize=4)
+def _turned(fx: float, fy: float, cx: float, cy: float, height: int, width: int,
+            rotation: bytes) -> F32:
+    """Rays (H, W, 3) in `base`; a fixed camera has the same in every picture."""
+    rays = _rays(fx, fy, cx, cy, height, width)
+    turn = np.frombuffer(rotation, np.float32).reshape(3, 3)
+    return (rays.reshape(-1, 3) @ turn.T).reshape(rays.shape)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _along(rays: F32, depth: F32, origin: F32) -> F32:
+    """Points (H, W, 3) at depths (H, W) along rays (H, W, 3) from `origin` (3,)."""
+    points = np.empty_like(rays)
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            for i in range(3):
+                points[v, u, i] = rays[v, u, i] * depth[v, u] + origin[i]
+    return points
+
+
 def back_project(depth: F32, k: F64, t_base_cam: F64) -> F32:
     """Return points (H, W, 3) in `base`, m, of a depth image (H, W) along the optical axis, m."""
-    height, width = depth.shape
-    rays = _rays(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), height, width)
-    rotated = rays.reshape(-1, 3) @ t_base_cam[:3, :3].T.astype(np.float32)
-    points = rotated * depth.reshape(-1, 1) + t_base_cam[:3, 3].astype(np.float32)
-    return points.reshape(height, width, 3)
+    pose = t_base_cam.astype(np.float32)
+    rays = _turned(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), *depth.shape,
+                   pose[:3, :3].tobytes())
+    return np.asarray(_along(rays, np.asarray(depth, np.float32), pose[:3, 3]))
 
 
 def project(points: F64, k: F64, t_base_cam: F64) -> tuple[F64, F64]:

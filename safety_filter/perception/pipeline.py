@@ -152,7 +152,7 @@ class Perception:
         start, start_cpu = perf_counter(), thread_time()
         check_frame(rgb, depth, k, t_base_cam)
         p = self.params
-        depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        depth = np.asarray(depth, np.float32)  # NaN and infinity compare as outside
         depth = np.where((depth >= p.depth_min) & (depth <= p.depth_max), depth, np.float32(0))
         last = self.tracker.stamp
         dt = 0.0 if last is None else stamp - last
@@ -237,10 +237,7 @@ class Perception:
         points = back_project(depth, k, t_base_cam)
         low = np.asarray(p.workspace_min, np.float32)
         high = np.asarray(p.workspace_max, np.float32)
-        valid = (depth > 0) & ~robot
-        for axis in range(3):
-            valid &= (points[..., axis] > low[axis]) & (points[..., axis] < high[axis])
-        above = valid & (points[..., 2] > p.table_z + p.min_height)
+        valid, above = bl.standing(depth, points, robot, low, high, p.table_z + p.min_height)
         labels = bl.surfaces(depth, above, p.depth_step)
         flat = [(p.open_height if d.class_id in self.open_supports else p.flat_height)
                 if d.class_id in self.supports else 0.0 for d in detections]
