@@ -317,7 +317,7 @@ def behind(track: Track, depth: F32, k: F64, t_base_cam: F64) -> bool:
     Sampled over the upper part of its silhouette; pixels without depth count as hidden. Where its
     own surface would show, or what is behind it, the track is not there.
     """
-    axes = view_axes(track.position[None], t_base_cam[:3, 3])
+    axes = view_axes(track.position, t_base_cam[:3, 3])
     u, w = np.meshgrid(np.linspace(-0.8, 0.8, 5), np.linspace(-0.4, 0.8, 5))
     offsets = np.stack([u.ravel() * track.half[0], np.zeros(25), w.ravel() * track.half[2]], 1)
     uv, z = project(track.position + offsets @ axes.T, k, t_base_cam)

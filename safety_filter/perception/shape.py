@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from safety_filter.core import shapes
@@ -79,62 +80,111 @@ class Measurement:
         return np.asarray((self.axes * self.sigma**2) @ self.axes.T)
 
 
-def view_axes(points: F64, eye: F64) -> F64:
-    """Axes (3, 3) of `Measurement` for points (n, 3) seen from `eye` (3,)."""
-    along = points.mean(axis=0) - eye
-    along[2] = 0.0
-    length = float(np.linalg.norm(along))
-    along = along / length if length > 1e-6 else np.array([1.0, 0.0, 0.0])
-    across = np.array([along[1], -along[0], 0.0])
-    return np.stack([across, along, np.array([0.0, 0.0, 1.0])], axis=1)
+def view_axes(centre: F64, eye: F64) -> F64:
+    """Axes (3, 3) of `Measurement` for a thing at `centre` (3,) seen from `eye` (3,)."""
+    along = centre - eye
+    length = float(np.hypot(along[0], along[1]))
+    x, y = (along[0] / length, along[1] / length) if length > 1e-6 else (1.0, 0.0)
+    return np.array([[y, x, 0.0], [-x, y, 0.0], [0.0, 0.0, 1.0]])
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _ends(local: F64, spare: int) -> tuple[F64, F64]:
+    """The low and the high end (3,) of points (n, 3), `spare` of them beyond each."""
+    low, high = np.empty(3), np.empty(3)
+    least, most = np.empty(spare + 1), np.empty(spare + 1)
+    for axis in range(3):
+        least[:], most[:] = np.inf, -np.inf
+        for value in local[:, axis]:
+            # Each keeps the outermost values seen so far, the innermost of them last.
+            if value < least[spare]:
+                i = spare
+                while i > 0 and least[i - 1] > value:
+                    least[i] = least[i - 1]
+                    i -= 1
+                least[i] = value
+            if value > most[spare]:
+                i = spare
+                while i > 0 and most[i - 1] < value:
+                    most[i] = most[i - 1]
+                    i -= 1
+                most[i] = value
+        low[axis], high[axis] = least[spare], most[spare]
+    return low, high
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _hidden_sides(local: F64, low: F64, high: F64, hidden: NDArray[np.bool_],
+                  pixel: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether the low and the high side (3,) lie behind something nearer."""
+    sides = np.zeros((2, 3), np.bool_)
+    for axis in range(3):
+        band = max(1.3 * pixel, 0.06 * (high[axis] - low[axis]))
+        at, behind = np.zeros(2), np.zeros(2)
+        for i in range(len(local)):
+            for side, there in ((0, local[i, axis] <= low[axis] + band),
+                                (1, local[i, axis] >= high[axis] - band)):
+                if there:
+                    at[side] += 1
+                    behind[side] += hidden[i]
+        for side in range(2):
+            sides[side, axis] = behind[side] > 0.35 * max(at[side], 1)
+    return sides[0], sides[1]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _normal_equations(p: F64) -> tuple[F64, F64]:
+    """Matrix (4, 4) and right side (4,) of the sphere |p|^2 = 2 c.p + d through points (n, 3)."""
+    a, b = np.zeros((4, 4)), np.zeros(4)
+    row = np.ones(4)
+    for point in p:
+        row[:3] = 2 * point
+        square = point[0] ** 2 + point[1] ** 2 + point[2] ** 2
+        for i in range(4):
+            b[i] += row[i] * square
+            for j in range(i + 1):
+                a[i, j] += row[i] * row[j]
+    for i in range(4):
+        for j in range(i):
+            a[j, i] = a[i, j]
+    return a, b
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _off_sphere(points: F64, centre: F64, radius: float) -> F64:
+    """How far points (n, 3) lie outside a sphere, m."""
+    out = np.empty(len(points))
+    for i in range(len(points)):
+        off = points[i] - centre
+        out[i] = np.sqrt(off[0] ** 2 + off[1] ** 2 + off[2] ** 2) - radius
+    return out
 
 
 def fit_sphere(points: F64) -> tuple[F64, float, float]:
     """Return centre (3,), radius and root-mean-square residual, m, of a least-squares sphere."""
     mean = points.mean(axis=0)
     p = points - mean
-    a = np.column_stack([2 * p, np.ones(len(p))])
-    b = (p**2).sum(axis=1)
     try:
-        solution = np.linalg.solve(a.T @ a, a.T @ b)
+        solution = np.linalg.solve(*_normal_equations(p))
     except np.linalg.LinAlgError:
         return mean, float("inf"), float("inf")
     radius = float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
-    residual = np.linalg.norm(p - solution[:3], axis=1) - radius
-    return solution[:3] + mean, radius, float(np.sqrt(np.mean(residual**2)))
-
-
-def _extremes(local: F64) -> tuple[F64, F64]:
-    """Low and high end (3,) of points (n, 3); a few in a thousand may lie beyond.
-
-    Not fewer are spared: the far corner of a box seen on edge is a handful of pixels.
-    """
-    spare = len(local) // 400
-    ordered = np.partition(local, (spare, len(local) - 1 - spare), axis=0)
-    return ordered[spare].copy(), ordered[len(local) - 1 - spare].copy()
-
-
-def _hidden_sides(local: F64, low: F64, high: F64, hidden: NDArray[np.bool_],
-                  pixel: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the low and the high side (3,) lie behind something nearer."""
-    band = np.maximum(1.3 * pixel, 0.06 * (high - low))
-    at_low, at_high = local <= low + band, local >= high - band
-    flags = hidden[:, None]
-    low_part = (at_low & flags).sum(axis=0) / np.maximum(at_low.sum(axis=0), 1)
-    high_part = (at_high & flags).sum(axis=0) / np.maximum(at_high.sum(axis=0), 1)
-    return low_part > 0.35, high_part > 0.35
+    residual = _off_sphere(p, solution[:3], radius)
+    return solution[:3] + mean, radius, float(np.sqrt(residual @ residual / len(p)))
 
 
 def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
             known: Known | None = None) -> Measurement:
     """Complete a blob seen from `eye` (3,) with focal length `focal`, px, given what is known."""
     points = blob.points.astype(np.float64)
-    axes = view_axes(points, eye)
     origin = points.mean(axis=0)
+    axes = view_axes(origin, eye)
     local = (points - origin) @ axes
     distance = float(np.linalg.norm(origin - eye))
     pixel = distance / focal
-    low, high = _extremes(local)
+    # A few in a thousand points may lie beyond the ends. Not fewer are spared: the far corner of a
+    # box seen on edge is a handful of pixels.
+    low, high = _ends(local, len(local) // 400)
     hidden_low, hidden_high = _hidden_sides(local, low, high, blob.hidden, pixel)
     low[0] -= pixel / 2
     high[0] += pixel / 2
@@ -202,7 +252,7 @@ def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],
         centre, radius, residual = fit_sphere(inlier)
         if not rules.size_min < radius < rules.size_max:
             return None
-        inlier = points[np.abs(np.linalg.norm(points - centre, axis=1) - radius) < keep]
+        inlier = points[np.abs(_off_sphere(points, centre, radius)) < keep]
     if len(inlier) < max(30, 0.8 * len(points)):
         return None
     centre, radius, residual = fit_sphere(inlier)
@@ -228,10 +278,11 @@ def _upright_box(points: F64, centre: F64, axes: F64, half: F64, clean: bool,
     if not clean:
         return half.copy(), view_yaw, BOX
     both = np.concatenate([points, 2 * centre - points]).astype(np.float32)
-    (_, (width, height), degrees) = cv2.minAreaRect(both)
-    hull = float(cv2.contourArea(cv2.convexHull(both)))
+    hull = cv2.convexHull(both)
+    (_, (width, height), degrees) = cv2.minAreaRect(hull)
     rect = np.array([width, height], float) / 2
-    if hull < 0.87 * width * height and max(width, height) < 1.25 * min(width, height):
+    round_off = cv2.contourArea(hull) < 0.87 * width * height
+    if round_off and max(width, height) < 1.25 * min(width, height):
         return half.copy(), view_yaw, ROUND
     if rect[0] * rect[1] > 0.88 * half[0] * half[1]:
         return half.copy(), view_yaw, BOX
