@@ -114,7 +114,7 @@ class DemoClient(Node):
         until = time.monotonic() + duration
         self.spin_until(lambda: time.monotonic() > until, duration + 1.0, lambda: "time to pass")
 
-    def request(self, op: str, timeout: float = 10.0, **content: Any) -> dict[str, Any]:
+    def request(self, op: str, timeout: float = 30.0, **content: Any) -> dict[str, Any]:
         """Ask the simulator for something and return its answer.
 
         Raises:
@@ -131,7 +131,7 @@ class DemoClient(Node):
             raise DemoError(f"sim_node refused {op!r}: {answer['error']}")
         return answer
 
-    def call(self, service: str, timeout: float = 5.0) -> tuple[bool, str]:
+    def call(self, service: str, timeout: float = 30.0) -> tuple[bool, str]:
         """Call a Trigger service; returns (success, message).
 
         Raises:

@@ -35,9 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Check the arguments, then run the demo."""
     from safety_filter.demo import tasks
     from safety_filter.demo.runner import Options, Runner, flush_print
+    from safety_filter.nodes.display import display_fault
 
     if arguments.episodes < 1 or arguments.seed < 0 or not arguments.time_limit > 0:
         print("demo: expected --episodes >= 1, --seed >= 0, --time-limit > 0", file=sys.stderr)
+        return 2
+    fault = display_fault() if arguments.gui else None
+    if fault is not None:
+        print(f"demo: --gui: {fault}", file=sys.stderr)
         return 2
     suite = "demo"
     try:
@@ -69,4 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.policy
         else (),
     )
-    return Runner(options, flush_print).run()
+    try:
+        return Runner(options, flush_print).run()
+    except OSError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1

@@ -77,14 +77,15 @@ def write(path: Path, episodes: Sequence[tuple[str, Sequence[Shot]]]) -> int:
     """Write the episodes side by side; returns the number of pictures.
 
     Raises:
-        OSError: the file could not be written.
+        OSError: the file could not be written whole; an older one stands.
     """
     length = max((len(shots) for _, shots in episodes), default=0)
     if length == 0:
         return 0
     path.parent.mkdir(parents=True, exist_ok=True)
     size = (SIZE * len(episodes), SIZE + _BAR)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), RATE, size)
+    part = path.with_name(f"part_{path.name}")
+    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"VP80"), RATE, size)
     if not writer.isOpened():
         raise OSError(f"{path}: cannot be opened for video")
     for i in range(length):
@@ -94,6 +95,10 @@ def write(path: Path, episodes: Sequence[tuple[str, Sequence[Shot]]]) -> int:
         ]
         writer.write(np.hstack(panels))
     writer.release()
-    if not path.exists() or path.stat().st_size == 0:
-        raise OSError(f"{path}: video was not written (disk full?)")
+    # A full disk is no error to the writer: what it left has no index
+    written = cv2.VideoCapture(str(part)).get(cv2.CAP_PROP_FRAME_COUNT)
+    if round(written) != length:
+        part.unlink(missing_ok=True)
+        raise OSError(f"{path}: the film could not be written whole; is the disk full?")
+    part.replace(path)
     return length

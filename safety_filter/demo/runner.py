@@ -25,7 +25,7 @@ from safety_filter.demo.tasks import Task
 # directly, through the simulator's own resolver; all nodes run in both cases
 METHODS = {"none": "twist", "filter": "joint_velocity"}
 READY_SECONDS = 300.0  # the first start compiles the filter
-RESET_SECONDS = 8.0
+ANSWER_SECONDS = 30.0  # patience with a machine that is busy with something else
 SETTLE_SECONDS = 1.0  # after success, so that a late touch still counts
 
 
@@ -83,7 +83,8 @@ class Runner:
                 code = 1
             finally:
                 client.close()
-        self._write(complete=code == 0)
+        if not self._write(complete=code == 0):
+            code = code or 1
         for number, handler in previous.items():
             signal.signal(number, handler)
         return code
@@ -150,7 +151,9 @@ class Runner:
         client.request("start")
         success_at: float | None = None
         while True:
-            client.spin_until(lambda: bool(client.truth), 5.0, lambda: "truth from sim_node")
+            client.spin_until(
+                lambda: bool(client.truth), ANSWER_SECONDS, lambda: "truth from sim_node"
+            )
             truth, client.truth = client.truth, {}
             if not truth["running"] or truth["seed"] != task.seed:
                 continue
@@ -178,11 +181,11 @@ class Runner:
         self._shots[method, task.seed] = shots
         self._collect(client, method)
         self._progress(episode, index)
-        self._write_summary(complete=False)
+        self._write_summary(self._summary(complete=False))
 
     def _reset(self, client: DemoClient, service: str) -> None:
         """Call a reset until it is accepted: it needs fresh inputs of the new scene."""
-        deadline = time.monotonic() + RESET_SECONDS
+        deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             client.centre_stick()
             accepted, message = client.call(service)
@@ -261,30 +264,31 @@ class Runner:
             wall_s=time.monotonic() - self._started,
         )
 
-    def _write_summary(self, complete: bool) -> dict[str, Any]:
-        content = self._summary(complete)
+    def _write_summary(self, content: dict[str, Any]) -> None:
         path = self.options.out / "summary.json"
         try:
             summary.write_json(path, content)
         except OSError as error:
             raise DemoError(f"cannot write {path}: {error}") from error
-        return content
 
-    def _write(self, complete: bool) -> None:
+    def _write(self, complete: bool) -> bool:
+        """Say and write the results; False, with a word why, where they could not be written."""
         if not self.episodes:
-            return
+            return True
+        content = self._summary(complete)
+        self.say("")
+        self.say(summary.table(content))
         try:
-            content = self._write_summary(complete)
+            self._write_summary(content)
             path = self.options.out / "film.webm"
             pictures = film.write(path, self._chosen_shots())
             page = report.render(content, path if pictures else None)
             (self.options.out / "report.html").write_text(page, encoding="utf-8")
         except (DemoError, OSError) as error:
             self.say(f"demo: {error}")
-            return
-        self.say("")
-        self.say(summary.table(content))
+            return False
         self.say(f"\nwrote summary.json, report.html, film.webm to {self.options.out}")
+        return True
 
     def _chosen_shots(self) -> Sequence[tuple[str, Sequence[film.Shot]]]:
         """The scene that shows most: touched without the filter, safe success with it."""

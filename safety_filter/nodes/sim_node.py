@@ -31,7 +31,8 @@ from std_msgs.msg import Float64, Float64MultiArray, String
 
 from safety_filter.core.params import ParamTable, param
 from safety_filter.nodes import conversion
-from safety_filter.nodes.base import OK, WARN, ManagedNode, run
+from safety_filter.nodes.base import OK, WARN, ConfigureError, ManagedNode, run
+from safety_filter.nodes.display import display_fault
 from safety_filter.nodes.meters import RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
@@ -136,6 +137,12 @@ class SimNode(ManagedNode):
             self._opening = msg.data
 
     # -- life ---------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """See that a window can be opened where one is wanted."""
+        fault = display_fault() if self.params.gui else None
+        if fault is not None:
+            raise ConfigureError(f"gui: {fault}")
 
     def activate(self) -> None:
         super().activate()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+
+from safety_filter.cli import main
 
 pytestmark = pytest.mark.ros
 
@@ -60,14 +64,14 @@ def test_however_it_ends_no_process_is_left(
     out = tmp_path / "demo"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     runner = subprocess.Popen(_command(out, "--policy", str(untrained)), **quiet)
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 150.0
     while len(_nodes_of(out)) < 4 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert len(_nodes_of(out)) >= 4
     os.kill(runner.pid, number)
-    code = runner.wait(timeout=30.0)
+    code = runner.wait(timeout=60.0)
     assert code == (130 if number != signal.SIGKILL else -signal.SIGKILL)
-    deadline = time.monotonic() + 15.0
+    deadline = time.monotonic() + 30.0
     while _nodes_of(out) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not _nodes_of(out)
@@ -88,6 +92,26 @@ def test_bad_arguments_are_told_before_anything_starts(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_too_little_room_for_the_results_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 2**20))
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+    assert "10 MiB free, expected at least 200" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("display", ["", ":987"])
+def test_a_window_without_a_display_is_told_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    display: str,
+) -> None:
+    monkeypatch.setenv("DISPLAY", display)
+    assert main(["demo", "--gui", "--out", str(tmp_path / "demo")]) == 2
+    assert "--gui: no display for the window" in capsys.readouterr().err
 
 
 @pytest.mark.timeout(200)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 
 from safety_filter.demo import film, report, summary, tasks
+from safety_filter.demo.runner import Options, Runner
 
 
 def _episode(method: str, seed: int, success: bool, touched: bool) -> summary.Episode:
@@ -67,6 +71,49 @@ def test_report_is_one_file_with_the_film_inside_and_text_escaped(tmp_path: Path
     capture = cv2.VideoCapture(str(path))
     ok, frame = capture.read()
     assert ok and frame.shape == (film.SIZE + 64, 2 * film.SIZE, 3)
+
+
+@contextmanager
+def _full_disk(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes, as where the disk is full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _shots(count: int) -> list[film.Shot]:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (film.SIZE, film.SIZE, 3), np.uint8) for _ in range(count)]
+    return [film.Shot(film.encode(p), 0.1, False, ("PASS", "")) for p in pictures]
+
+
+def test_a_full_disk_leaves_the_old_film_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "film.webm"
+    path.write_bytes(b"the old one")
+    shots = _shots(10)
+    with _full_disk(60_000), pytest.raises(OSError, match="is the disk full"):
+        film.write(path, [("none", shots)])
+    assert path.read_bytes() == b"the old one"
+    assert [p.name for p in tmp_path.iterdir()] == ["film.webm"]
+    assert film.write(path, [("none", shots)]) == 10
+
+
+def test_a_demo_whose_results_find_no_room_tells_them_and_ends_with_1(tmp_path: Path) -> None:
+    said: list[str] = []
+    runner = Runner(Options((tasks.Task(0),), tmp_path), said.append)
+    runner.episodes = [_episode("none", 0, True, True), _episode("filter", 0, True, False)]
+    runner._shots = {("none", 0): _shots(10), ("filter", 0): _shots(10)}
+    assert runner._write(complete=True)
+    for size, words in ((100, "cannot write"), (60_000, "is the disk full")):
+        said.clear()
+        with _full_disk(size):
+            assert not runner._write(complete=True)
+        text = "\n".join(said)
+        assert words in text and "collisions" in text  # the table all the same
+    assert json.loads((tmp_path / "summary.json").read_text())["complete"] is True
 
 
 def test_film_without_pictures_is_not_written(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from ros_rig import EVENT_SECONDS, START_SECONDS, running
+from ros_rig import EVENT_SECONDS, START_SECONDS, Rig, running
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
@@ -153,6 +157,51 @@ def test_a_twist_times_out(cell: Cell) -> None:
         return cell.turned() < 2e-3
 
     cell.wait(at_rest, "rest")
+
+
+def _display(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A virtual X server and its display."""
+    reading, writing = os.pipe()
+    with open(folder / "xvfb.log", "wb") as log:
+        command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24"]
+        server = subprocess.Popen(command, pass_fds=[writing], stderr=log)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        return server, f":{pipe.readline().strip()}"
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="needs Xvfb")
+def test_the_window_opens_and_a_display_that_goes_away_ends_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, display = _display(tmp_path)
+    try:
+        monkeypatch.setenv("DISPLAY", display)
+        spec = graph.NODES["sim_node"].with_parameters(gui=True)
+        with running(tmp_path / "log", spec) as processes:
+            rig = Rig()
+            rig.wait(
+                lambda: rig.message("sim_node") in ("ready", "slower than real time"),
+                START_SECONDS,
+                "the simulator",
+            )
+            server.terminate()
+            rig.wait(lambda: "sim_node" in processes.dead(), EVENT_SECONDS, "the node's end")
+            rig.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_a_window_without_a_display_is_a_state_not_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with running(tmp_path, graph.NODES["sim_node"].with_parameters(gui=True)) as processes:
+        rig = Rig()
+        rig.wait_state("sim_node", "not configured: gui: no display", START_SECONDS)
+        assert not processes.dead()
+        rig.close()
 
 
 def _wait_told(cell: Cell, words: str, send: Callable[[], None]) -> None:
