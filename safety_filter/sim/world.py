@@ -58,6 +58,10 @@ class World:
                  scene_size: tuple[int, int] = SCENE_SIZE,
                  wrist_size: tuple[int, int] = WRIST_SIZE) -> None:
         self._client = p.connect(p.GUI if gui else p.DIRECT)
+        if gui:  # the cell as the scene's camera sees it, without PyBullet's own panels
+            p.configureDebugVisualizer(p.COV_ENABLE_GUI, 0, physicsClientId=self._client)
+            p.resetDebugVisualizerCamera(1.3, 90.0, -35.0, (0.4, 0.0, 0.1),
+                                         physicsClientId=self._client)
         self._sizes = {"scene": scene_size, "wrist": wrist_size}
         self.reset(scene)
 
