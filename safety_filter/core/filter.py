@@ -111,18 +111,19 @@ class SafetyFilter:
             solution = (Solution(False, self._zero, 'infeasible') if buffers.counts[INFEASIBLE]
                         else self._solver.solve(buffers.problem()))
             if not solution.found:
-                return self._relax(solution.status)
+                return self._relax(solution)
             answer = solution.x
         code = buffers.verify(answer, self._intake.opening)
         if code != VERIFIED:
             return self._brake(True), ('verification', f'{_VERIFICATION[code]} violated'), True
         return answer, None, damped or not meets
 
-    def _relax(self, status: str) -> Outcome:
+    def _relax(self, solution: Solution) -> Outcome:
         """Return the answer where the rows cannot all hold: comfort first, then `_retreat`."""
         buffers = self._buffers
-        if status != 'infeasible':
-            return self._brake(True), ('solver', f'{self._solver.name}: {status}'), True
+        if solution.status != 'infeasible' and not len(solution.x):
+            fault = 'solver', f'{self._solver.name}: {solution.status}'
+            return self._brake(True), fault, True
         problem = buffers.problem()
         info = buffers.info[:len(problem.rows)]
         start = self._brake(True)

@@ -31,8 +31,13 @@ STAGES = ((1e-2, 100), (1e-3, 200), (1e-4, 400), (1e-6, 1500))
 """OSQP's tolerances and the most iterations for each."""
 STEEPEST = 10.0
 """OSQP's cost is scaled down to this largest gradient: penalties dwarf the rest otherwise."""
-RESIDUAL = 1e-6
-"""Largest primal residual of an answer of OSQP that counts as solved."""
+CERTAIN = 1e-6
+"""OSQP's tolerance for a proof that a problem is infeasible; at its default many a thin set is
+taken for an empty one, and then the relaxed problem gives the same answer, later."""
+REPAIRS = 12
+"""Most changes of the active set that OSQP's multipliers point at."""
+EXACT, SIGNED = 1e-8, 1e-9
+"""Largest violation of a bound or row in an optimum; least multiplier that has a sign."""
 
 
 class Problem(NamedTuple):
@@ -46,7 +51,8 @@ class Problem(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """`found`: the back-end claims an optimum; otherwise x is empty and status says why."""
+    """`found`: the back-end claims an optimum; otherwise status says why, and x is empty or what
+    it came to without proof."""
 
     found: bool
     x: Array
@@ -112,11 +118,13 @@ class DaqpSolver:
 
 
 class OsqpSolver:
-    """Operator splitting with polishing; the usual choice of the field, as an alternative.
+    """Operator splitting; the usual choice of the field, as an alternative.
 
-    It stops at a loose tolerance first: where polishing then finds the exact optimum, that is
-    proven by its residuals; otherwise it goes on. Relaxed problems with their large penalties take
-    thousands of iterations to a tight tolerance but their active set shows early.
+    It stops at a loose tolerance first: the signs of its multipliers show the active set early,
+    and where the optimum for that set, a few changes of it allowed, meets all conditions of
+    optimality, it is the answer (`_refined`; OSQP's own polishing allows no change and prints).
+    Otherwise it goes on: relaxed problems with their large penalties and rows that are nearly
+    parallel take thousands of iterations to a tight tolerance.
 
     One workspace for each padded size; dropped after any status but solved, so that no state of a
     failed problem survives.
@@ -157,29 +165,29 @@ class OsqpSolver:
         else:
             work.update(q=gradient, l=lower, u=upper, Px=hessian.T[np.tril_indices(wide)],
                         Ax=np.ascontiguousarray(matrix.T).ravel())
-        status, x, iterations = self._stages(work, steepest * scale)
-        if status != 'solved':
+        solution = self._stages(work, problem, wide)
+        if not solution.found:
             del self._workspaces[wide, size]
-            short = 'infeasible' if 'infeasible' in status else status
-            return Solution(False, _NOTHING, short, iterations)
-        return Solution(True, x[:n], 'solved', iterations)
+        return solution
 
     @staticmethod
-    def _stages(work: Any, steepest: float) -> tuple[str, Array, int]:
-        """Return status, x and iterations; 'solved' only if the residuals say so."""
-        iterations = 0
+    def _stages(work: Any, problem: Problem, wide: int) -> Solution:
+        """Return the answer of the loosest stage that leads to the optimum."""
+        n, m, iterations = len(problem.gradient), len(problem.rows), 0
+        x = _NOTHING
         for tolerance, most in STAGES:
             work.update_settings(eps_abs=tolerance, eps_rel=tolerance, max_iter=most)
             result = work.solve(raise_error=False)
-            info = result.info
-            iterations += int(info.iter)
-            status = str(info.status)
+            iterations += int(result.info.iter)
+            status = str(result.info.status)
             if 'infeasible' in status or not np.isfinite(result.x).all():
-                return status, _NOTHING, iterations
-            exact = info.status_polish == 1 and info.dual_res < 1e-6 * max(1.0, steepest)
-            if info.prim_res < RESIDUAL and (exact or tolerance == STAGES[-1][0]):
-                return ('solved' if exact else status), np.array(result.x), iterations
-        return f'residual {info.prim_res:.1e}', _NOTHING, iterations
+                short = 'infeasible' if 'infeasible' in status else status
+                return Solution(False, _NOTHING, short, iterations)
+            x = np.array(result.x[:n])
+            exact = _refined(problem, np.concatenate([result.y[:n], result.y[wide:wide + m]]))
+            if exact is not None:
+                return Solution(True, exact, 'solved', iterations)
+        return Solution(False, x, f'no optimum after {iterations} iterations', iterations)
 
     @staticmethod
     def _setup(hessian: Array, gradient: Array, matrix: Array, lower: Array,
@@ -196,15 +204,55 @@ class OsqpSolver:
             (hessian.T[np.tril_indices(n)], columns, starts), shape=(n, n))
         work = osqp.OSQP()
         work.setup(P=upper_triangle, q=gradient, A=dense, l=lower, u=upper, verbose=False,
-                   polishing=True, check_termination=10, rho=1.0)
+                   polishing=False, check_termination=10, rho=1.0, eps_prim_inf=CERTAIN,
+                   eps_dual_inf=CERTAIN)
         return work
+
+
+def _refined(problem: Problem, multipliers: Array) -> Array | None:
+    """Return the optimum for the active set that `multipliers` (n + m,) point at by their signs
+    (negative: at the lower bound), or for one some changes away; None if none was found.
+
+    Each turn solves for equality on the set, drops what holds with the wrong sign and adds the
+    bound violated most (primal-dual active set method). What meets all bounds with no wrong sign
+    is the optimum of a convex problem, whatever led there.
+    """
+    n = len(problem.gradient)
+    matrix = np.vstack([np.eye(n), problem.rows])
+    side = np.sign(multipliers) * (np.abs(multipliers) > SIGNED)
+    side[np.where(side < 0.0, problem.lower <= -INFINITY, problem.upper >= INFINITY)] = 0.0
+    steepest = max(1.0, float(np.max(np.abs(problem.gradient))))
+    for _ in range(REPAIRS):
+        held = np.flatnonzero(side)
+        active, k = matrix[held], n + len(held)
+        system, right = np.zeros((k, k)), np.zeros(k)
+        system[:n, :n], system[:n, n:], system[n:, :n] = problem.hessian, active.T, active
+        right[:n] = -problem.gradient
+        right[n:] = np.where(side[held] < 0.0, problem.lower[held], problem.upper[held])
+        try:
+            both = np.linalg.solve(system, right)
+        except np.linalg.LinAlgError:  # rows that depend on each other
+            both = np.linalg.lstsq(system, right)[0]
+        wrong = both[n:] * side[held] < -SIGNED * steepest
+        value = matrix @ both[:n]
+        below, above = problem.lower - value, value - problem.upper
+        violation = np.maximum(below, above)
+        worst = int(np.argmax(violation))
+        solved = np.max(np.abs(system @ both - right)) <= EXACT * steepest
+        if solved and not wrong.any() and violation[worst] <= EXACT:
+            return np.asarray(both[:n], float)
+        side[held[wrong]] = 0.0
+        if violation[worst] > EXACT:
+            side[worst] = -1.0 if below[worst] > above[worst] else 1.0
+    return None
 
 
 SOLVERS: dict[str, Callable[[], Solver]] = {'daqp': DaqpSolver, 'osqp': OsqpSolver}
 
 
 class Relaxed(NamedTuple):
-    """Answer of a relaxed problem: x, the slack of each row (m/s), and the back-end's status."""
+    """Answer of a relaxed problem: x, the slack of each row (m/s), and the back-end's status:
+    'solved' for the optimum."""
 
     found: bool
     x: Array
@@ -216,7 +264,9 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
                   most: Array | None = None) -> Relaxed:
     """Return the x in the box of least weighted violation sum, then of least objective.
 
-    With `most` (m,), no row may be violated by more than that: then it may have no answer.
+    With `most` (m,), no row may be violated by more than that: then it may have no answer. What a
+    back-end came to without proof of the optimum is taken: with its slack any x in the box meets
+    all rows.
 
     Each row gets a slack of its own with the exact penalty of its level (L1: a weight on s itself,
     so s > 0 only where the rows cannot all hold). Rows are generated: those that x (first `start`)
@@ -226,20 +276,24 @@ def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
     caps = np.full(m, INFINITY) if most is None else np.ascontiguousarray(most)
     levels = np.ascontiguousarray(levels)
     chosen = np.zeros(m, np.int64)
-    slack, x, count = np.zeros(m), start, 0
+    slack, x, count, status = np.zeros(m), start, 0, 'solved'
     for turn in range(MAX_ROUNDS):
         # Few at first, for few decide; more and more where that does not end.
         before, count = count, _grow(problem.rows, problem.lower[n:], x, chosen, count,
                                      ADDED_ROWS << (turn // 3))
         if turn and before == count:
-            return Relaxed(True, x, slack, 'solved')
-        *relaxed, size = _with_slack(problem.hessian, problem.gradient, problem.rows,
-                                     problem.lower, problem.upper, levels, caps, chosen[:count])
+            return Relaxed(True, x, slack, status)
+        relaxed = _with_slack(problem.hessian, problem.gradient, problem.rows, problem.lower,
+                              problem.upper, levels, caps, chosen[:count])
         solution = solver.solve(Problem(*relaxed))
-        if not solution.found:
+        if not len(solution.x):
             return Relaxed(False, _NOTHING, slack, solution.status)
-        x = solution.x[:n].copy()
-        slack[chosen[:count]] = np.maximum(solution.x[n:] * size, 0.0)
+        status = solution.status
+        x = np.clip(solution.x[:n], problem.lower[:n], problem.upper[:n])
+        held = chosen[:count]
+        slack[held] = np.maximum(problem.lower[n + held] - problem.rows[held] @ x, 0.0)
+        if np.any(slack > caps + SATISFIED):
+            return Relaxed(False, _NOTHING, slack, status)
     return Relaxed(False, _NOTHING, slack, 'row generation limit')
 
 
@@ -264,8 +318,8 @@ def _grow(rows: Array, bounds: Array, x: Array, chosen: Ints, count: int, most: 
 @nb.njit(cache=True, error_model='numpy')
 def _with_slack(hessian: Array, gradient: Array, rows: Array, lower: Array, upper: Array,
                 levels: Ints, caps: Array, chosen: Ints,
-                ) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Return the problem in (x, t) with the `chosen` rows, and their lengths (k,).
+                ) -> tuple[Array, Array, Array, Array, Array]:
+    """Return the problem in (x, t) with the `chosen` rows.
 
     Rows are brought to length 1, and the slack of row k is s_k = length_k t_k: then x and t are of
     one size, without which operator splitting takes ten times the iterations.
@@ -273,14 +327,13 @@ def _with_slack(hessian: Array, gradient: Array, rows: Array, lower: Array, uppe
     n, k = len(gradient), len(chosen)
     h, f, a = np.zeros((n + k, n + k)), np.zeros(n + k), np.zeros((k, n + k))
     low, high = np.zeros(n + 2 * k), np.full(n + 2 * k, INFINITY)
-    length = np.zeros(k)
     h[:n, :n], f[:n], low[:n], high[:n] = hessian, gradient, lower[:n], upper[:n]
     for j in range(k):
         row = chosen[j]
         square = 0.0
         for i in range(n):
             square += rows[row, i] ** 2
-        length[j] = size = max(np.sqrt(square), 1e-3)
+        size = max(np.sqrt(square), 1e-3)
         for i in range(n):
             a[j, i] = rows[row, i] / size
         a[j, n + j] = 1.0
@@ -288,4 +341,4 @@ def _with_slack(hessian: Array, gradient: Array, rows: Array, lower: Array, uppe
         f[n + j] = size * (PENALTY_1 if levels[row] == 1 else PENALTY_2)
         high[n + j] = min(caps[row] / size, INFINITY)
         low[n + k + j] = lower[n + row] / size
-    return h, f, a, low, high, length
+    return h, f, a, low, high
