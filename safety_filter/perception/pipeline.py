@@ -36,6 +36,7 @@ from safety_filter.perception.targets import (
     Candidate,
     Selection,
     TargetSelector,
+    named_classes,
 )
 from safety_filter.perception.tracker import Track, Tracker
 
@@ -109,6 +110,7 @@ class Perception:
         self.rules = ShapeRules(params.min_height, params.size_min,
                                 params.size_max, params.position_noise, params.occluded_noise)
         self.reset()
+        self.instruct("")
 
     @property
     def params(self) -> PerceptionParams:
@@ -130,8 +132,10 @@ class Perception:
         self._tool: tuple[float, F64] | None = None
         self._masks: dict[int, Detection] = {}
 
-    def new_instruction(self) -> None:
-        """Forget the target, not the tracks."""
+    def instruct(self, instruction: str) -> None:
+        """Take the words of the task; other words forget the target, not the tracks."""
+        named = named_classes(instruction, dict(enumerate(self.detector.names)))
+        self._named = {False: named - self.supports, True: named & self.supports}
         self.selector.reset()
 
     def update(self, stamp: float, rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64,
@@ -273,24 +277,33 @@ class Perception:
         for t in self.tracker.tracks:
             support = t.class_id in self.supports
             if t.confirmed and t.id != held and support == (held is not None):
-                out.append(Candidate(t.id, t.visible < self.params.hidden_fraction))
+                hidden = t.visible < self.params.hidden_fraction
+                out.append(Candidate(t.id, hidden, self._may_be_meant(t, support)))
         return out
+
+    def _may_be_meant(self, track: Track, support: bool) -> bool:
+        """Whether an instruction that names classes names one that the track was taken for."""
+        named = self._named[support]
+        votes = sum(v for c, v in track.votes.items() if c in named)
+        return not named or votes >= self.params.named_share * sum(track.votes.values())
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,
               released: int | None) -> tuple[Tracks, Tracks]:
         """The confirmed tracks as pieces for the filter, and as one row an object."""
-        pieces, objects = [empty_tracks()], [empty_tracks()]
-        for track in self.tracker.tracks:
-            if not track.confirmed:
-                continue
+        shown = [t for t in self.tracker.tracks if t.confirmed]
+        parts = []
+        for track in shown:
             role = role_of(track, self.supports, selection.target, held, released)
             share = float(selection.share.get(track.id, 0.0))
             chosen = track.id == selection.target
             p_target = 0.5 + 0.5 * share if chosen else min(0.49, share)
-            for out, cover in ((pieces, self._cover(track, role)),
-                               (objects, shapes.ellipsoid(np.maximum(track.box, 1e-3)))):
-                out.append(_rows(track, cover, role, p_target, stamp))
-        return np.concatenate(pieces), np.concatenate(objects)
+            parts.append(_rows(track, self._cover(track, role), role, p_target, stamp))
+        # Filled in place of concatenated: numpy compares the fields' names at every join.
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        pieces = empty_tracks(int(starts[-1]))
+        for start, part in zip(starts, parts, strict=False):
+            pieces[start:start + len(part)] = part
+        return pieces, _whole(shown, pieces[starts[:-1]])
 
     def _cover(self, track: Track, role: Role) -> shapes.Cover:
         """What the filter keeps clear of: the object, or the walls of a tray or bin."""
@@ -309,6 +322,16 @@ def _rows(track: Track, cover: shapes.Cover, role: Role, p_target: float, stamp:
         position_covariance=track.state.p[:3, :3], velocity_covariance=track.state.p[3:, 3:],
         class_id=track.class_id, score=track.score, p_target=p_target,
         age=max(0.0, stamp - track.last_seen))
+
+
+def _whole(tracks: Sequence[Track], first: Tracks) -> Tracks:
+    """One row a track, with the half extents of its box, from its first piece."""
+    for row, track in zip(first, tracks, strict=True):
+        row["x"], row["y"], row["z"] = track.position
+        row["sx"], row["sy"], row["sz"] = np.maximum(track.box, 1e-3)
+        row["qx"] = row["qy"] = 0.0
+        row["qz"], row["qw"] = np.sin(track.yaw / 2), np.cos(track.yaw / 2)
+    return first
 
 
 def behind(track: Track, depth: F32, k: F64, t_base_cam: F64) -> bool:
