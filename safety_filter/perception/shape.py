@@ -10,6 +10,7 @@ that shows, so the centre does not wander with the occlusion.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from safety_filter.perception.blobs import Blob
 
 F64 = NDArray[np.float64]
 BOX, ROUND, SPHERE = 0, 1, 2
+GRAIN = 1e-4  # m, steps of the half extents of what is covered
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,11 @@ def _normal_equations(p: F64) -> tuple[F64, F64]:
     """Matrix (4, 4) and right side (4,) of the sphere |p|^2 = 2 c.p + d through points (n, 3)."""
     a, b = np.zeros((4, 4)), np.zeros(4)
     row = np.ones(4)
-    for point in p:
-        row[:3] = 2 * point
-        square = point[0] ** 2 + point[1] ** 2 + point[2] ** 2
+    for k in range(len(p)):
+        square = 0.0
+        for i in range(3):
+            row[i] = 2 * p[k, i]
+            square += p[k, i] ** 2
         for i in range(4):
             b[i] += row[i] * square
             for j in range(i + 1):
@@ -155,8 +159,10 @@ def _off_sphere(points: F64, centre: F64, radius: float) -> F64:
     """How far points (n, 3) lie outside a sphere, m."""
     out = np.empty(len(points))
     for i in range(len(points)):
-        off = points[i] - centre
-        out[i] = np.sqrt(off[0] ** 2 + off[1] ** 2 + off[2] ** 2) - radius
+        square = 0.0
+        for axis in range(3):
+            square += (points[i, axis] - centre[axis]) ** 2
+        out[i] = np.sqrt(square) - radius
     return out
 
 
@@ -277,8 +283,8 @@ def _upright_box(points: F64, centre: F64, axes: F64, half: F64, clean: bool,
     view_yaw = float(np.arctan2(axes[1, 0], axes[0, 0]))
     if not clean:
         return half.copy(), view_yaw, BOX
-    both = np.concatenate([points, 2 * centre - points]).astype(np.float32)
-    hull = cv2.convexHull(both)
+    rim = points[cv2.convexHull(points.astype(np.float32), returnPoints=False)[:, 0]]
+    hull = cv2.convexHull(np.concatenate([rim, 2 * centre - rim]).astype(np.float32))
     (_, (width, height), degrees) = cv2.minAreaRect(hull)
     rect = np.array([width, height], float) / 2
     round_off = cv2.contourArea(hull) < 0.87 * width * height
@@ -293,23 +299,39 @@ def _upright_box(points: F64, centre: F64, axes: F64, half: F64, clean: bool,
 def outline(form: int, half: F64, most: int, tolerance: float, resting: bool) -> Cover:
     """Return the cover of a shape of half extents (3,), m: at most `most` ellipsoids whose union
     holds it and stands out by about `tolerance`, m, if that takes no more."""
-    half = np.maximum(np.asarray(half, float), 1e-3)
-    if form == SPHERE:
-        return shapes.ellipsoid(half)
-    if form == ROUND:
-        return shapes.cylinder(float(half[:2].max()), float(half[2]), most, tolerance, resting)
-    return shapes.box(half, most, tolerance, resting)
+    return _outline(form, *_rounded_up(np.maximum(half, 1e-3)), most, tolerance, resting)
 
 
 def walls(box: F64, thickness: float, most: int, tolerance: float) -> Cover:
     """Return the cover of the four walls of an open box of half extents `box` (3,), m."""
+    return _walls(*_rounded_up(box), thickness, most, tolerance)
+
+
+def _rounded_up(half: F64) -> tuple[float, float, float]:
+    """Half extents (3,) as whole multiples of GRAIN: what hardly changes is covered but once."""
+    x, y, z = (float(v) for v in np.ceil(np.asarray(half, float) / GRAIN - 1e-6) * GRAIN)
+    return x, y, z
+
+
+@lru_cache(maxsize=256)
+def _outline(form: int, x: float, y: float, z: float, most: int, tolerance: float,
+             resting: bool) -> Cover:
+    if form == SPHERE:
+        return shapes.ellipsoid((x, y, z))
+    if form == ROUND:
+        return shapes.cylinder(max(x, y), z, most, tolerance, resting)
+    return shapes.box((x, y, z), most, tolerance, resting)
+
+
+@lru_cache(maxsize=64)
+def _walls(x: float, y: float, z: float, thickness: float, most: int, tolerance: float) -> Cover:
     parts = []
-    for axis in (0, 1):
-        half = np.array([box[0], box[1], box[2]])
+    for axis, reach in enumerate((x, y)):
+        half = np.array([x, y, z])
         half[axis] = thickness / 2
         side = shapes.box(half, most, tolerance, resting=True)
         for sign in (-1.0, 1.0):
             offset = np.zeros(3)
-            offset[axis] = sign * (box[axis] - thickness / 2)
+            offset[axis] = sign * (reach - thickness / 2)
             parts.append(side.moved(offset))
     return shapes.combined(parts)
