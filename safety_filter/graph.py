@@ -97,6 +97,7 @@ NODES = {
                 ("depth", "sim_node/scene/depth"),
                 ("camera_info", "sim_node/scene/camera_info"),
                 ("camera_pose", "sim_node/scene/camera_pose"),
+                ("instruction", "sim_node/instruction"),
                 _JOINTS,
                 ("attention", "vla_node/attention"),
             ),
@@ -162,7 +163,8 @@ SIMULATOR = (
 TOPICS = (
     Argument("image", "", "topic of the scene camera's colour image", _CAMERA, remap="image"),
     Argument("wrist_image", "", "topic of the wrist camera", ("vla_node",), remap="wrist_image"),
-    Argument("instruction", "", "topic of the instruction", ("vla_node",), remap="instruction"),
+    Argument("instruction", "", "topic of the instruction", ("vla_node", "perception_node"),
+             remap="instruction"),
     Argument("depth", "", "topic of the registered depth image", ("perception_node",),
              remap="depth"),
     Argument("camera_info", "", "topic of the camera's CameraInfo", ("perception_node",),

@@ -88,6 +88,7 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("camera_info", SUB, _INFO, "of a rectified camera", NEWEST),
         Port("camera_pose", SUB, _POSE, "stamped like the images", NEWEST, "extrinsics: topic"),
         Port("attention", SUB, _IMAGE, "of the policy; without it there is no target", NEWEST),
+        Port("instruction", SUB, _STRING, "what to do; the target must fit its words", LATCHED),
         _JOINT_STATES,
         _DESCRIPTION,
         Port("~/obstacles", PUB, _CLOUD, "tracks, layout v1", COMMAND),

@@ -152,7 +152,7 @@ def perceive(path: Path, recording: Recording, settings: Settings,
     except (ParamError, DetectorError, ValueError, OSError) as error:
         raise BagError(f"perception: {error}") from error
     looking = _Looking(recording, source.joints, perception)
-    for role, _, message in source.messages((*roles, "attention")):
+    for role, _, message in source.messages((*roles, "attention", "instruction")):
         looking.take(role, message)
     if not looking.found:
         raise BagError(f"{path}: no picture with depth, pose and joints of the same time")
@@ -177,6 +177,8 @@ class _Looking:
             self._info = message
         elif role == "attention":
             self._attend(message)
+        elif role == "instruction":
+            self._perception.instruct(message.data)
         else:
             self._pictures[role].add(message)
             self._look(ms.seconds(message.header.stamp))

@@ -189,6 +189,7 @@ class RealEyes:
         assert scene is not None
         if world.steps == 0:
             self.perception.reset()
+            self.perception.instruct(world.scene.instruction)
         q, _, opening = world.joint_state()
         attention = None
         if thought is not None and thought.attention is not None:

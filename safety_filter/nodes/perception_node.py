@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from safety_filter import images
@@ -33,7 +34,7 @@ from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
-from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
@@ -95,6 +96,7 @@ class PerceptionNode(ManagedNode):
         self._attention_msg: Image | None = None
         self._last_map: np.ndarray | None = None  # for the overlay
         self._newest: Latest[tuple[Image, Image]] = Latest()
+        self._instruction: str | None = None  # one that perception does not know yet
         self._reset_wanted = threading.Event()
         self._rate, self._image_rate = RateMeter(60), RateMeter(60)
         self._stages: dict[str, Percentiles] = defaultdict(lambda: Percentiles(300))
@@ -108,6 +110,7 @@ class PerceptionNode(ManagedNode):
         self.create_subscription(Image, "depth", self._on_depth, NEWEST)
         self.create_subscription(CameraInfo, "camera_info", self._on_info, NEWEST)
         self.create_subscription(Image, "attention", self._on_attention, NEWEST)
+        self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, float] = {}
         self.create_timer(1.0, self._measure)
@@ -191,6 +194,9 @@ class PerceptionNode(ManagedNode):
     def _on_attention(self, msg: Image) -> None:
         self._attention_msg = msg
 
+    def _on_instruction(self, msg: String) -> None:
+        self._instruction = msg.data
+
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         self._reset_wanted.set()
         answer.success, answer.message = True, "tracks forgotten"
@@ -204,6 +210,9 @@ class PerceptionNode(ManagedNode):
             if self._reset_wanted.is_set():
                 self._reset_wanted.clear()
                 self._perception.reset()
+            words, self._instruction = self._instruction, None
+            if words is not None:
+                self._perception.instruct(words)
             if pair is None:
                 continue
             try:

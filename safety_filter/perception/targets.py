@@ -2,15 +2,17 @@
 
 Score of a track: attention mass under its mask over a window, divided by its visible area over
 that window (a density; 1 is uniform attention). The best track is the target if it leads the
-second by a gap for a while, exceeds uniform attention by a floor, and no plausible candidate is
-hidden: a hidden candidate cannot be pointed at, and the confidence does not show it. A target once
-selected stays until its lead is gone (hysteresis). Everything else is no target: stale, unreadable
-or absent attention, no lead, a hidden candidate. It fails closed: without a target every track is
-an obstacle.
+second by a gap for a while, exceeds uniform attention by a floor, is what the instruction names as
+far as its words are classes of the detector, and no plausible candidate is hidden: a hidden
+candidate cannot be pointed at, and the confidence does not show it. A target once selected stays
+until its lead is gone (hysteresis). Everything else is no target: stale, unreadable or absent
+attention, no lead, a hidden candidate, attention to what the words do not name. It fails closed:
+without a target every track is an obstacle.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,10 +59,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A track that could be the target; `hidden`: too little of it shows to be pointed at."""
+    """A track that could be the target; `hidden`: too little of it shows to be pointed at;
+    `named`: the instruction may mean it."""
 
     id: int
     hidden: bool
+    named: bool = True
+
+
+def named_classes(instruction: str, names: Mapping[int, str]) -> frozenset[int]:
+    """Classes whose names occur in an instruction as whole words, whatever the case."""
+    return frozenset(i for i, name in names.items()
+                     if re.search(rf"\b{re.escape(name)}s?\b", instruction, re.IGNORECASE))
 
 
 def density(attention: F32, owner: NDArray[np.int32], ids: Sequence[int],
@@ -152,8 +162,9 @@ class TargetSelector:
         best = order[0]
         second = scores[order[1]] if len(order) > 1 else 0.0
         lead = scores[best] / max(second, 1e-9)
-        clear = lead >= p.target_gap and scores[best] >= p.target_floor
-        if self.target is not None and self.target in ids:
+        named = {c.id for c in candidates if c.named}
+        clear = (best in named and lead >= p.target_gap and scores[best] >= p.target_floor)
+        if self.target is not None and self.target in named:
             rival = max((s for i, s in scores.items() if i != self.target), default=0.0)
             own = scores.get(self.target, 0.0)
             stays = own >= p.hold_factor * max(p.target_gap * rival, p.target_floor)
@@ -163,7 +174,7 @@ class TargetSelector:
             self._doubt = now if self._doubt is None else self._doubt
         elif self.target is not None:
             self.target = None
-        hidden = [c.id for c in candidates if c.hidden and c.id != best]
+        hidden = [c.id for c in candidates if c.hidden and c.named and c.id != best]
         if clear and not hidden:
             if self._leader is None or self._leader[0] != best:
                 self._leader = (best, now)
@@ -175,6 +186,8 @@ class TargetSelector:
         if self.target is not None and self._doubt is not None and \
                 now - self._doubt < p.lost_time and scores.get(self.target, 0.0) >= 0.5 * second:
             return Selection(self.target, "", share)
+        if best not in named:
+            return self._none(f"candidate {best} is not what the instruction names", share)
         if hidden:
             return self._none(f"candidate {hidden[0]} is hidden", share)
         return self._none("no candidate leads clearly", share)

@@ -9,6 +9,7 @@ from safety_filter.perception.targets import (
     Candidate,
     TargetSelector,
     density,
+    named_classes,
 )
 
 A, B = 1, 2
@@ -169,3 +170,41 @@ def test_a_late_map_is_scored_on_the_picture_it_was_computed_from():
     for i in range(3):
         assert selector.attend(AttentionMap(0.1 * i, attention(A))) is None
     assert selector.window(0.5, [A, B])[A] > 4 * selector.window(0.5, [A, B])[B]
+
+
+def test_attention_to_what_the_words_do_not_name_is_no_target():
+    run = Run()
+    foreign = [Candidate(A, False, named=False), Candidate(B, False)]
+    out = run.steps(20, attention(A), foreign)
+    assert out.target is None
+    assert out.reason == f"candidate {A} is not what the instruction names"
+    assert run.steps(20, attention(B), foreign).target == B
+
+
+def test_a_target_that_turns_out_to_be_something_else_is_none():
+    run = Run()
+    assert run.steps(20, attention(A)).target == A
+    foreign = [Candidate(A, False, named=False), Candidate(B, False)]
+    assert run.step(attention(A), foreign).target is None
+
+
+def test_a_hidden_thing_that_the_words_do_not_name_keeps_no_target_back():
+    hidden = [Candidate(A, False), Candidate(B, True)]
+    assert Run().steps(20, attention(A), hidden).target is None
+    unnamed = [Candidate(A, False), Candidate(B, True, named=False)]
+    assert Run().steps(20, attention(A), unnamed).target == A
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("Put the red CUBE in the bin", {0, 3}),
+        ("stack the cubes", {0}),
+        ("pick up the cubed ham", set()),
+        ("bring me the coffee mug.", {2}),
+        ("", set()),
+    ],
+)
+def test_words_name_classes_whole(text: str, classes: set[int]) -> None:
+    names = {0: "cube", 1: "can", 2: "coffee mug", 3: "bin"}
+    assert named_classes(text, names) == classes
