@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
@@ -47,6 +48,20 @@ def jump_noise(dt: float, speed: float, along: F64) -> F64:
     return q
 
 
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _quadratic(s: F64, e: F64) -> float:
+    """e' S^-1 e of a symmetric positive definite S (3, 3), by Cholesky's square roots."""
+    l00 = np.sqrt(s[0, 0])
+    l10, l20 = s[1, 0] / l00, s[2, 0] / l00
+    l11 = np.sqrt(s[1, 1] - l10 * l10)
+    l21 = (s[2, 1] - l20 * l10) / l11
+    l22 = np.sqrt(s[2, 2] - l20 * l20 - l21 * l21)
+    y0 = e[0] / l00
+    y1 = (e[1] - l10 * y0) / l11
+    y2 = (e[2] - l20 * y0 - l21 * y1) / l22
+    return y0 * y0 + y1 * y1 + y2 * y2
+
+
 @dataclass
 class State:
     """Mean x (6,) and covariance p (6, 6)."""
@@ -82,7 +97,7 @@ class State:
     def distance(self, z: F64, r: F64) -> float:
         """Squared Mahalanobis distance of a position z (3,) with covariance r (3, 3)."""
         e = z - self.x[:3]
-        return float(e @ np.linalg.solve(self.p[:3, :3] + r, e))
+        return float(_quadratic(self.p[:3, :3] + r, e))
 
     def updated(self, z: F64, r: F64) -> State:
         """The state after seeing position z (3,) with covariance r (3, 3); Joseph form."""

@@ -20,6 +20,7 @@ _NEVER = 1e6
 _STILL_MOVER = 3.0  # s, decay of the memory that something moved
 _SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
+_GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
@@ -160,7 +161,7 @@ class Tracker:
             return _NEVER
         offset = seen.centre - track.position
         spread = float(np.sqrt(np.trace(track.state.p[:3, :3])))
-        reach = self.params.gate_distance + min(2 * spread, 0.15)
+        reach = self.params.gate_distance + min(2 * spread, _GATE_GROWTH)
         if float(offset @ offset) > reach**2:
             return _NEVER
         # Sightings that miss a side may be off by as much as the extent they miss.
@@ -185,8 +186,13 @@ class Tracker:
                    ) -> list[tuple[int, int]]:
         if not self.tracks or not blobs:
             return []
-        cost = np.array([[self.cost(t, b, m) for b, m in zip(blobs, raw, strict=True)]
-                         for t in self.tracks])
+        cost = np.full((len(self.tracks), len(blobs)), _NEVER)
+        off = (np.array([m.centre for m in raw])
+               - np.array([t.position for t in self.tracks])[:, None])
+        # Most pairs are farther apart than any gate; the cost of the others decides.
+        widest = self.params.gate_distance + _GATE_GROWTH + 1e-6
+        for i, j in zip(*np.nonzero((off**2).sum(axis=2) < widest**2), strict=True):
+            cost[i, j] = self.cost(self.tracks[i], blobs[j], raw[j])
         rows, cols = linear_sum_assignment(cost)
         return [(int(r), int(c)) for r, c in zip(rows, cols, strict=True) if cost[r, c] < _NEVER]
 
