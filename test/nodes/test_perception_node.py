@@ -15,11 +15,12 @@ import pytest
 from geometry_msgs.msg import PoseStamped
 from ros_rig import EVENT_SECONDS, START_SECONDS, Rig, running
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import String
 
 from safety_filter import graph
 from safety_filter.core.wire import Role
 from safety_filter.nodes import conversion
-from safety_filter.nodes.qos import COMMAND, NEWEST
+from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.sim.render import Frame
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
@@ -33,7 +34,6 @@ class DepthCamera:
 
     def __init__(self, rig: Rig, frame: Frame) -> None:
         self._whole, self._rig = frame, rig
-        self.defaults()
         self.clouds: list[tuple[float, PointCloud2]] = []
         self.stamps: list[float] = []  # of the pictures
         node = rig.node
@@ -43,12 +43,14 @@ class DepthCamera:
         self._info = node.create_publisher(CameraInfo, f"{prefix}/camera_info", NEWEST)
         self._pose = node.create_publisher(PoseStamped, f"{prefix}/camera_pose", NEWEST)
         self._attention = node.create_publisher(Image, "vla_node/attention", NEWEST)
+        self._words = node.create_publisher(String, "sim_node/instruction", LATCHED)
         node.create_subscription(
             PointCloud2,
             f"{NODE}/obstacles",
             lambda m: self.clouds.append((time.monotonic(), m)),
             COMMAND,
         )
+        self.defaults()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -58,6 +60,19 @@ class DepthCamera:
         self.on = self.with_pose = self.with_depth = True
         self.encoding, self.crop, self.millimetres = "rgb8", 0, False
         self.attention: np.ndarray | None = None
+        self.say("")
+
+    def say(self, instruction: str) -> None:
+        self._words.publish(String(data=instruction))
+
+    def point_at(self, position: np.ndarray) -> None:
+        """Attention on what is at `position` (base, m)."""
+        f = self.frame
+        x, y, z = np.linalg.inv(f.T_base_cam)[:3] @ [*position, 1.0]
+        u, v = (f.K @ [x / z, y / z, 1.0])[:2]
+        self.attention = np.ones((16, 16), np.float32)
+        height, width = f.depth.shape
+        self.attention[int(16 * v / height), int(16 * u / width)] = 30.0
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -249,3 +264,19 @@ def test_tf_without_tf2_is_told(tmp_path: Path) -> None:
         rig = Rig()
         rig.wait_state(NODE, "not configured: extrinsics", START_SECONDS)
         rig.close()
+
+
+def test_a_target_must_be_what_the_instruction_names(cell: Any, world: World) -> None:
+    rig, camera = cell
+    spec = world.scene.specs[world.scene.target]
+    camera.say(f"pick up the {spec.name}")
+    camera.point_at(world.object_position(spec.name))
+    rig.wait(
+        lambda: bool((camera.tracks()["role"] == Role.TARGET).any()), EVENT_SECONDS, "a target"
+    )
+    other = "ball" if spec.shape.name != "ball" else "cube"
+    camera.say(f"pick up the {other}")
+    rig.wait(
+        lambda: "not what the instruction names" in rig.message(NODE), EVENT_SECONDS, "the veto"
+    )
+    assert not (camera.tracks()["role"] == Role.TARGET).any()

@@ -164,17 +164,38 @@ def test_a_bin_is_given_as_walls_and_its_middle_is_free(bench, cell):
         assert np.hypot(p["x"] - middle[0], p["y"] - middle[1]) > 0.06
 
 
-def test_attention_makes_a_target_and_its_end_an_obstacle_again(bench, cell, shapes):
+def attend_to_the_cube(bench, cell, shapes):
+    """Two dozen looks at a cube and a can, with attention on the cube."""
     cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.3, 0)
     cell.put("can", shapes["can"], (0.5, -0.12, 0.034), 0.0, 2)
     for _ in range(12):
         owner = bench.look().owner
         cube = bench.perception.tracker.tracks[0].id
         m = np.ones((16, 16), np.float32)
-        m[owner[8::16, 8::16] == cube] = 20.0
         rows, cols = np.nonzero(owner == cube)
         m[rows // 16, cols // 16] = 20.0
         result = bench.look(attention=AttentionMap(bench.time - DT, m))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("instruction", "target"),
+    [
+        ("put the red cube in the bin", True),
+        ("put the red can in the bin", False),  # the detector knows what a can looks like
+        ("fetch that thing", True),  # names nothing that the detector knows
+    ],
+)
+def test_words_and_attention_must_agree(bench, cell, shapes, instruction, target):
+    bench.perception.instruct(instruction)
+    result = attend_to_the_cube(bench, cell, shapes)
+    assert (only(result, 0)["role"] == Role.TARGET) == target
+    assert ("not what the instruction names" in result.selection.reason) != target
+    assert only(result, 2)["role"] == Role.OBSTACLE
+
+
+def test_attention_makes_a_target_and_its_end_an_obstacle_again(bench, cell, shapes):
+    result = attend_to_the_cube(bench, cell, shapes)
     roles = dict(zip(result.objects["class_id"], result.objects["role"], strict=True))
     assert roles == {0: Role.TARGET, 2: Role.OBSTACLE}
     assert only(result, 0)["p_target"] > 0.5
