@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -95,7 +96,7 @@ class Detector:
             image = np.asarray(cv2.resize(rgb, (new_w, new_h), interpolation=cv2.INTER_LINEAR),
                                np.uint8)
         blob = np.full((1, 3, self.size, self.size), 114 / 255, np.float32)
-        blob[0, :, :new_h, :new_w] = image.transpose(2, 0, 1) * np.float32(1 / 255)
+        np.multiply(image.transpose(2, 0, 1), np.float32(1 / 255), out=blob[0, :, :new_h, :new_w])
         boxes, protos = self._session.run(None, {self._input: blob})
         return _decode(np.asarray(boxes)[0], np.asarray(protos)[0], len(self.names), self.size,
                        (height, width), (new_h, new_w), score_min, iou_max)
@@ -115,7 +116,8 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
     """Detections from boxes (4 + classes + coefficients, n) and prototypes (32, h, w)."""
     scores = raw[4:4 + n_classes]
     best = scores.max(axis=0)
-    keep = np.flatnonzero((best > score_min) & np.isfinite(raw).all(axis=0))
+    keep = np.flatnonzero(best > score_min)
+    keep = keep[np.isfinite(raw[:, keep]).all(axis=0)]
     if not keep.size:
         return []
     keep = keep[np.argsort(-best[keep], kind="stable")][:300]
@@ -124,7 +126,8 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
     kept = _suppress(boxes, iou_max)
     scale = np.array([shape[1] / inner[1], shape[0] / inner[0]] * 2, np.float32)
     limit = np.array([shape[1], shape[0]] * 2, np.float32)
-    stride = size / protos.shape[1]
+    grid_x, grid_y = _prototype_grid(shape, (float(scale[0]), float(scale[1])),
+                                     size / protos.shape[1])
     out = []
     flat = protos.reshape(protos.shape[0], -1)
     coefficients = raw[4 + n_classes:, keep].T
@@ -135,12 +138,8 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
         x1, y1 = int(np.ceil(box[2])), int(np.ceil(box[3]))
         if x1 <= x0 or y1 <= y0:
             continue
-        # Sample the prototypes only inside the box: pixel (x, y) -> prototype coordinates.
-        xs = (np.arange(x0, x1, dtype=np.float32) + 0.5) / scale[0] / stride - 0.5
-        ys = (np.arange(y0, y1, dtype=np.float32) + 0.5) / scale[1] / stride - 0.5
-        grid_x = np.broadcast_to(xs, (y1 - y0, x1 - x0)).astype(np.float32)
-        grid_y = np.broadcast_to(ys[:, None], grid_x.shape).astype(np.float32)
-        inside = cv2.remap(logits, grid_x, grid_y, cv2.INTER_LINEAR,
+        # Sampled only inside the box.
+        inside = cv2.remap(logits, grid_x[y0:y1, x0:x1], grid_y[y0:y1, x0:x1], cv2.INTER_LINEAR,
                            borderMode=cv2.BORDER_REPLICATE) > 0
         if not inside.any():
             continue
@@ -150,6 +149,16 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
         class_id = int(np.argmax(scores[:, column]))
         out.append(Detection(mask, box.astype(np.float32), class_id, float(best[column])))
     return out
+
+
+@lru_cache(maxsize=4)
+def _prototype_grid(shape: tuple[int, int], scale: tuple[float, float],
+                    stride: float) -> tuple[F32, F32]:
+    """Coordinates x and y (H, W) among the prototypes of the pixels of a picture."""
+    xs = (np.arange(shape[1], dtype=np.float32) + 0.5) / np.float32(scale[0]) / stride - 0.5
+    ys = (np.arange(shape[0], dtype=np.float32) + 0.5) / np.float32(scale[1]) / stride - 0.5
+    return (np.ascontiguousarray(np.broadcast_to(xs, shape), np.float32),
+            np.ascontiguousarray(np.broadcast_to(ys[:, None], shape), np.float32))
 
 
 def _suppress(boxes: F32, iou_max: float) -> list[int]:
