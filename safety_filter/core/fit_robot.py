@@ -41,7 +41,7 @@ def fit_robot(urdf: str | Path, spheres: int = 40, mesh_dirs: Sequence[Path] = (
     known = dict(known or {})
     covers = fit_links(text, dirs, spheres, counts)
     spec = {**skeleton(text), **known}
-    if 'joints' in known:
+    if 'joints' in known and 'acceleration_source' not in known:
         del spec['acceleration_source']
     kinds = {link: body.get('kind', 'arm') for link, body in known.get('bodies', {}).items()}
     spec['bodies'] = {c.link: {'kind': kinds.get(c.link, 'arm'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,37 @@ def test_fitted_robot_loads_and_refitting_keeps_what_was_written(tmp_path: Path)
     assert robot.limits.acceleration[0] == 3.0
     assert read_config(path)['bodies']['tip']['kind'] == 'hand'
     assert spec['fit']['spheres'] == len(robot.spheres)
+
+
+MESH_URDF = """<robot name="one"><link name="base"/>
+<link name="tip"><collision><geometry><mesh filename="package://my_arm/meshes/tip.stl"/>
+</geometry></collision></link>
+<joint name="turn" type="revolute"><parent link="base"/><child link="tip"/><axis xyz="0 0 1"/>
+<limit lower="-1" upper="1" velocity="1" effort="1"/></joint></robot>"""
+
+
+def test_meshes_of_packages_are_found_where_a_ros_is_sourced(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    meshes = tmp_path / 'prefix/share/my_arm/meshes'
+    meshes.mkdir(parents=True)
+    corners = ((0, 0, 0), (0.1, 0, 0), (0, 0.1, 0), (0, 0, 0.1))
+    faces = itertools.combinations(corners, 3)
+    (meshes / 'tip.stl').write_text('solid s\n' + '\n'.join(
+        f'vertex {x} {y} {z}' for face in faces for x, y, z in face))
+    (tmp_path / 'one.urdf').write_text(MESH_URDF)
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    command = ['fit-robot', str(tmp_path / 'one.urdf'), '-o', str(tmp_path / 'one.yaml'),
+               '--spheres', '2']
+    monkeypatch.delenv('AMENT_PREFIX_PATH', raising=False)
+    args = parser.parse_args(command)
+    assert args.run(args) == 1 and 'tip.stl not found' in capsys.readouterr().out
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
+    assert args.run(args) == 0
+    known = {**read_config(tmp_path / 'one.yaml'), 'acceleration_source': 'the data sheet'}
+    again = fit_robot(tmp_path / 'one.urdf', 2, [tmp_path / 'prefix/share'], known)
+    assert again['acceleration_source'] == 'the data sheet'
 
 
 def test_command_writes_the_file_and_reports_errors(tmp_path: Path,
