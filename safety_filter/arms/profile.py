@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from safety_filter import graph
+from safety_filter.core.yaml_file import read_mapping
 
 KINDS = ("joint_velocity", "joint_position", "trajectory", "twist")
 _KEYS = {
@@ -71,13 +70,7 @@ def load(name: str) -> Arm:
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder() / f"{name}.yaml"
     if not path.is_file():
         raise ArmError(f"arm {name}: expected one of {', '.join(names())} or a path, got {name!r}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ArmError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ArmError(f"{path}: expected a mapping, got {type(content).__name__}")
-    return _checked(path, content)
+    return _checked(path, read_mapping(path, ArmError))
 
 
 def _checked(path: Path, content: dict[str, Any]) -> Arm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from safety_filter.core.inputs import (
     Command,
     JointSample,
     ObstacleSample,
+    S,
     Source,
     command_fault,
     joints_fault,
@@ -79,6 +81,16 @@ class Intake:
                       self._take_obstacles(obstacles, now_mono, now_ros, params),
                       self._take_command(command, now_mono, now_ros, params))
 
+    def _newest(self, source: Source[S], offered: S | None, now_mono: float, now_ros: float,
+                limit: float, p: FilterParams,
+                fault_of: Callable[[S, FilterParams], str | None]) -> str | None:
+        """Take the newest sample of a source; return why it cannot be used: its age, or what
+        `fault_of` found in it when it was new."""
+        fault = source.update(offered, now_mono, now_ros, limit, p.future_tolerance, self._since)
+        if source.fresh and source.sample is not None:
+            self._faults[source.name] = fault_of(source.sample, p)
+        return fault or self._faults.get(source.name)
+
     def _watch_clocks(self, now_mono: float, now_ros: float, limit: float) -> None:
         """After a jump of either clock, what was received before does not count."""
         if self._clock is not None:
@@ -92,15 +104,11 @@ class Intake:
                      p: FilterParams) -> str | None:
         """Take the joint state, or the tool's pose, predicted to now at its velocity."""
         source = self.joints
-        fault = source.update(offered, now_mono, now_ros, p.joint_state_age, p.future_tolerance,
-                              self._since)
+        fault = self._newest(source, offered, now_mono, now_ros, p.joint_state_age, p,
+                             self._joints_fault)
         sample = source.sample
-        if sample is not None and source.fresh:
-            self._faults['joints'] = (tool_fault(sample) if self.robot.tool_only
-                                      else joints_fault(sample, self.robot.n))
-            if self._faults['joints'] is None:
-                self._history.append(sample)
-        fault = fault or self._faults['joints']
+        if sample is not None and source.fresh and not self._faults[source.name]:
+            self._history.append(sample)
         if fault is not None or sample is None:
             return fault
         self.bounds.moved(now_ros, sample, p)
@@ -112,6 +120,9 @@ class Intake:
         self.opening = self.robot.max_opening if sample.opening is None else sample.opening
         return None
 
+    def _joints_fault(self, sample: JointSample, p: FilterParams) -> str | None:
+        return tool_fault(sample) if self.robot.tool_only else joints_fault(sample, self.robot.n)
+
     def _place_tool(self, sample: JointSample, age: float) -> None:
         """Put the tool where it is now, predicted at its measured or last commanded twist."""
         twist = sample.dq if len(sample.dq) else self._buffers.twist
@@ -120,26 +131,25 @@ class Intake:
 
     def _take_command(self, offered: Command | None, now_mono: float, now_ros: float,
                       p: FilterParams) -> str | None:
-        source = self.command
-        fault = source.update(offered, now_mono, now_ros, p.command_age, p.future_tolerance,
-                              self._since)
-        if source.sample is not None and source.fresh:
-            frames = (*p.base_frames, self.robot.tool_link)
-            self._faults['command'] = command_fault(source.sample, self.robot.n, frames,
-                                                    self.robot.tool_only)
-        return fault or self._faults['command']
+        return self._newest(self.command, offered, now_mono, now_ros, p.command_age, p,
+                            self._command_fault)
+
+    def _command_fault(self, sample: Command, p: FilterParams) -> str | None:
+        frames = (*p.base_frames, self.robot.tool_link)
+        return command_fault(sample, self.robot.n, frames, self.robot.tool_only)
 
     def _take_obstacles(self, offered: ObstacleSample | None, now_mono: float, now_ros: float,
                         p: FilterParams) -> str | None:
         source = self.obstacles
-        fault = source.update(offered, now_mono, now_ros, p.obstacles_age, p.future_tolerance,
-                              self._since)
-        sample = source.sample
-        if sample is not None and source.fresh:
-            self._faults['obstacles'] = obstacles_fault(sample, p.max_obstacles, p.base_frames)
-            if self._faults['obstacles'] is None:
-                self._load(sample, now_ros, p)
-        return fault or self._faults['obstacles']
+        fault = self._newest(source, offered, now_mono, now_ros, p.obstacles_age, p,
+                             self._obstacles_fault)
+        if source.fresh and source.sample is not None and not self._faults[source.name]:
+            self._load(source.sample, now_ros, p)
+        return fault
+
+    @staticmethod
+    def _obstacles_fault(sample: ObstacleSample, p: FilterParams) -> str | None:
+        return obstacles_fault(sample, p.max_obstacles, p.base_frames)
 
     def _load(self, sample: ObstacleSample, now_ros: float, p: FilterParams) -> None:
         """Take new tracks: ellipsoids, the target, and what is held."""

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import pinocchio as pin
-import yaml
 from numpy.typing import NDArray
+
+from safety_filter.core.yaml_file import read_mapping
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -158,13 +159,7 @@ def read_config(config: str | Path) -> dict[str, Any]:
     if not path.is_file():
         known = ', '.join(sorted(p.stem for p in config_dir().glob('*.yaml'))) or 'none'
         raise RobotError(f'robot file {path} not found; shipped robots: {known}')
-    try:
-        spec = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise RobotError(f'{path}: {error}') from error
-    if not isinstance(spec, dict):
-        raise RobotError(f'{path}: expected a mapping, got {type(spec).__name__}')
-    return spec
+    return read_mapping(path, RobotError)
 
 
 def urdf_path(spec: Mapping[str, Any]) -> Path:
