@@ -75,9 +75,25 @@ def wrist_camera_pose(T_base_hand: NDArray[np.float64]) -> NDArray[np.float64]:
     return look_at(eye, look, T_base_hand[:3, 0])
 
 
-def render(client: int, size: tuple[int, int], pose: NDArray[np.float64], fov_deg: float,
-           appearance: Appearance, stamp: float) -> Frame:
-    """Render `size` = (width, height) from an optical-frame pose."""
+@dataclass(frozen=True)
+class Drawing:
+    """What the renderer gives: rgba (H, W) uint32, its depth buffer (H, W) and body ids (H, W)."""
+
+    rgba: NDArray[np.uint32]
+    zbuffer: NDArray[np.float32]
+    seg: NDArray[np.int32]
+
+    def before(self, backdrop: Drawing) -> Drawing:
+        """This in front of, or behind, what `backdrop` shows, as if both were drawn at once."""
+        ours = self.zbuffer < backdrop.zbuffer
+        return Drawing(np.where(ours, self.rgba, backdrop.rgba),
+                       np.where(ours, self.zbuffer, backdrop.zbuffer),
+                       np.where(ours, self.seg, backdrop.seg))
+
+
+def draw(client: int, size: tuple[int, int], pose: NDArray[np.float64], fov_deg: float,
+         appearance: Appearance) -> Drawing:
+    """Draw all that is visible in `client`; see `render`."""
     width, height = size
     eye, forward, up = pose[:3, 3], pose[:3, 2], -pose[:3, 1]
     view = pybullet.computeViewMatrix(eye, eye + forward, up)
@@ -87,12 +103,27 @@ def render(client: int, size: tuple[int, int], pose: NDArray[np.float64], fov_de
         lightAmbientCoeff=appearance.ambient, lightDiffuseCoeff=0.45, lightSpecularCoeff=0.02,
         renderer=pybullet.ER_TINY_RENDERER, physicsClientId=client,
     )
-    zbuffer = np.asarray(zbuffer, np.float32).reshape(height, width)
-    depth = FAR * NEAR / (FAR - (FAR - NEAR) * zbuffer)
-    depth[zbuffer >= 1.0] = 0.0
-    rgb = np.ascontiguousarray(np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3])
-    return Frame(rgb, depth.astype(np.float32), np.asarray(seg, np.int32).reshape(height, width),
-                 intrinsics(width, height, fov_deg), pose, stamp)
+    return Drawing(np.ascontiguousarray(rgba, np.uint8).view(np.uint32).reshape(height, width),
+                   np.asarray(zbuffer, np.float32).reshape(height, width),
+                   np.asarray(seg, np.int32).reshape(height, width))
+
+
+def render(client: int, size: tuple[int, int], pose: NDArray[np.float64], fov_deg: float,
+           appearance: Appearance, stamp: float, backdrop: Drawing | None = None) -> Frame:
+    """Render `size` = (width, height) from an optical-frame pose.
+
+    backdrop: a drawing from the same pose of what `client` does not show now.
+    """
+    width, height = size
+    drawing = draw(client, size, pose, fov_deg, appearance)
+    if backdrop is not None:
+        drawing = drawing.before(backdrop)
+    depth = FAR * NEAR / (FAR - (FAR - NEAR) * drawing.zbuffer)
+    depth[drawing.zbuffer >= 1.0] = 0.0
+    rgba = drawing.rgba.view(np.uint8).reshape(height, width, 4)
+    return Frame(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8),
+                 depth.astype(np.float32), drawing.seg, intrinsics(width, height, fov_deg), pose,
+                 stamp)
 
 
 @cache

@@ -16,6 +16,7 @@ from safety_filter.sim.render import (
     SCENE_CAMERA,
     WRIST_FOV_DEG,
     Frame,
+    draw,
     render,
     scene_camera_pose,
     texture_files,
@@ -35,6 +36,7 @@ MAX_OPENING = 0.08
 GRIP_FORCE = 40.0
 _ARM = list(range(7))
 _DLS_DAMPING = 0.05
+_FLOOR_RGB = (0.55, 0.55, 0.58)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class World:
                  scene_size: tuple[int, int] = SCENE_SIZE,
                  wrist_size: tuple[int, int] = WRIST_SIZE) -> None:
         self._client = p.connect(p.GUI if gui else p.DIRECT)
+        self._gui = gui
         if gui:  # the cell as the scene's camera sees it, without PyBullet's own panels
             p.configureDebugVisualizer(p.COV_ENABLE_GUI, 0, physicsClientId=self._client)
             p.resetDebugVisualizerCamera(1.3, 90.0, -35.0, (0.4, 0.0, 0.1),
                                          physicsClientId=self._client)
-        self._sizes = {"scene": scene_size, "wrist": wrist_size}
+        self.sizes = {"scene": scene_size, "wrist": wrist_size}
         self.reset(scene)
 
     def __enter__(self) -> World:
@@ -86,7 +89,8 @@ class World:
         p.setGravity(0, 0, -9.81, physicsClientId=c)
         self.scene = scene
         self.steps = 0
-        self.table = self._create_table()
+        self.table, self._floor = self._create_table()
+        self._backdrop = draw(c, self.sizes["scene"], *self._scene_camera(), scene.appearance)
         self.robot = p.loadURDF(panda_urdf(), useFixedBase=True, physicsClientId=c,
                                 flags=p.URDF_ENABLE_CACHED_GRAPHICS_SHAPES)
         self.links = {-1: "panda_link0"}
@@ -328,17 +332,38 @@ class World:
 
     def render(self, camera: str, size: tuple[int, int] | None = None) -> Frame:
         """Picture of the "scene" or the "wrist" camera; `size` = (width, height) in pixels."""
-        size = size or self._sizes[camera]
-        if camera == "scene":
-            pose, fov = scene_camera_pose(self.scene.appearance), SCENE_CAMERA["fov_deg"]
-        else:
+        size = size or self.sizes[camera]
+        look = self.scene.appearance
+        if camera == "wrist":
             position, rotation = self._link_pose(self._hand)
             hand = np.eye(4)
             hand[:3, :3], hand[:3, 3] = rotation, position
-            pose, fov = wrist_camera_pose(hand), WRIST_FOV_DEG
-        return render(self._client, size, pose, float(fov), self.scene.appearance, self.time)
+            return render(self._client, size, wrist_camera_pose(hand), WRIST_FOV_DEG, look,
+                          self.time)
+        pose, fov = self._scene_camera()
+        if self._gui or size != self.sizes["scene"]:
+            return render(self._client, size, pose, fov, look, self.time)
+        # Table and floor fill the picture of a camera that stands still: three quarters of the
+        # time. They were drawn once. In a window their coming and going would be seen.
+        self._show_table(False)
+        try:
+            return render(self._client, size, pose, fov, look, self.time, self._backdrop)
+        finally:
+            self._show_table(True)
 
-    def _create_table(self) -> int:
+    def _scene_camera(self) -> tuple[Array, float]:
+        """Pose (4, 4) and field of view, degrees, of the fixed camera."""
+        return scene_camera_pose(self.scene.appearance), float(SCENE_CAMERA["fov_deg"])
+
+    def _show_table(self, shown: bool) -> None:
+        """Draw table and floor, or do not; they stay where they are."""
+        for body, rgb in ((self.table, self.scene.appearance.table_rgb),
+                          (self._floor, _FLOOR_RGB)):
+            p.changeVisualShape(body, -1, rgbaColor=[*rgb, float(shown)],
+                                physicsClientId=self._client)
+
+    def _create_table(self) -> tuple[int, int]:
+        """The bodies of the table and of the floor below it."""
         c = self._client
         half = [0.65, 0.75, 0.02]
         visual = p.createVisualShape(p.GEOM_BOX, halfExtents=half, physicsClientId=c)
@@ -350,6 +375,6 @@ class World:
                             rgbaColor=[*self.scene.appearance.table_rgb, 1], physicsClientId=c)
         p.changeDynamics(table, -1, lateralFriction=0.8, physicsClientId=c)
         floor = p.createVisualShape(p.GEOM_BOX, halfExtents=[2.5, 2.5, 0.01],
-                                    rgbaColor=[0.55, 0.55, 0.58, 1], physicsClientId=c)
-        p.createMultiBody(0.0, -1, floor, [0, 0, -0.75], physicsClientId=c)
-        return int(table)
+                                    rgbaColor=[*_FLOOR_RGB, 1], physicsClientId=c)
+        below = p.createMultiBody(0.0, -1, floor, [0, 0, -0.75], physicsClientId=c)
+        return int(table), int(below)

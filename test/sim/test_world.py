@@ -117,6 +117,22 @@ def test_depth_and_pose_put_table_pixels_on_the_table(world: World) -> None:
     assert np.percentile(np.abs(points[2]), 99) < 0.006
 
 
+@pytest.mark.parametrize("suite", ["demo", "dynamic-4", "clutter-5"])
+def test_a_picture_over_the_kept_backdrop_is_what_drawing_everything_gives(suite: str) -> None:
+    scene = generate(5, suite)
+    with World(scene) as kept, World(scene, scene_size=(8, 8)) as whole:
+        for qd in ([0.0] * 7, [0.3, 0.5, -0.2, 0.4, 0.0, 0.3, 0.1]):
+            for world in (kept, whole):
+                world.set_joint_velocity(np.array(qd))
+                for _ in range(60):
+                    world.step()
+            for camera in ("scene", "wrist"):
+                ours, theirs = kept.render(camera), whole.render(camera, kept.sizes[camera])
+                np.testing.assert_array_equal(ours.rgb, theirs.rgb)
+                np.testing.assert_array_equal(ours.depth, theirs.depth)
+                np.testing.assert_array_equal(ours.seg, theirs.seg)
+
+
 def test_object_pixels_lie_on_the_object(world: World) -> None:
     world.reset(generate(3, "free"))
     frame = world.render("scene")
