@@ -230,7 +230,7 @@ class Tracker:
 
     def _correct(self, track: Track, blob: Blob, seen: Measurement, dt: float) -> None:
         p = self.params
-        r = seen.covariance
+        r, area = seen.covariance, seen.pixels * seen.distance**2
         if track.attached:
             r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
         centre = self._steadied(track, seen)
@@ -244,7 +244,7 @@ class Tracker:
             r = r + 0.03**2 * np.eye(3)  # part of it, or more than it: hardly to be trusted
         elif not track.attached and track.class_id not in self.supports:
             off = centre - state.x[:3]
-            full = seen.pixels * seen.distance**2 > 0.7 * track.reference
+            full = area > 0.7 * track.reference
             if full and not piece and seen.sides[:2].all() and (
                     state.distance(centre, r) > p.surprise):
                 along = off / float(np.linalg.norm(off))
@@ -254,8 +254,10 @@ class Tracker:
         track.misses = 0
         track.last_seen = self.stamp if self.stamp is not None else 0.0
         track.hidden = False
-        track.votes = {c: 0.95 * v for c, v in track.votes.items()}
-        track.votes[blob.class_id] = track.votes.get(blob.class_id, 0.0) + blob.score
+        # What hardly shows is easily taken for something else
+        say = min(1.0, area / track.reference) ** 2 if track.reference > 0.0 else 1.0
+        track.votes = {c: (1.0 - 0.05 * say) * v for c, v in track.votes.items()}
+        track.votes[blob.class_id] = track.votes.get(blob.class_id, 0.0) + say * blob.score
         track.score += 0.3 * (blob.score - track.score)
         self._learn_shape(track, seen)
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
