@@ -21,7 +21,7 @@ class Scenario:
     def __init__(self, noise: float = 0.001, **changes: object) -> None:
         self.tracker = Tracker(TABLE.validate(changes), frozenset({PLATE}))
         self.rng = np.random.default_rng(0)
-        self.noise, self.time, self.hidden = noise, 0.0, False
+        self.noise, self.time, self.hidden, self.pixels = noise, 0.0, False, 300
 
     def step(self, *things: tuple[np.ndarray, int], half: np.ndarray = HALF,
              dt: float = DT, tool=None) -> None:
@@ -35,7 +35,8 @@ class Scenario:
         def measure(blob: Blob, known: Known | None) -> Measurement:
             at = blob.points[0]
             return Measurement(at, np.eye(3), half.copy(), np.full(3, 0.002),
-                               np.ones(3, bool), half.copy(), 0.0, BOX, 1.0, 300, at)
+                               np.ones(3, bool), half.copy(), 0.0, BOX, 1.0, self.pixels,
+                               at)
 
         self.tracker.predict(self.time, tool)
         self.tracker.update(blobs, measure, lambda track: self.hidden, dt)
@@ -231,3 +232,15 @@ def test_a_sighting_of_another_size_hardly_moves_a_track():
     track = s.only()
     assert np.linalg.norm(track.position - [0.5, 0.0, 0.1]) < 0.006
     assert np.linalg.norm(track.velocity) < 0.1
+
+
+@pytest.mark.parametrize(("pixels", "taken_for"), [(60, 3), (300, 5)])
+def test_what_hardly_shows_hardly_changes_its_class(pixels: int, taken_for: int):
+    s = Scenario()
+    at = np.array([0.4, 0.0, 0.1])
+    for _ in range(30):
+        s.step((at, 3))
+    s.pixels = pixels
+    for _ in range(30):
+        s.step((at, 5))
+    assert s.only().class_id == taken_for
