@@ -222,6 +222,12 @@ class Rig:
         gaps = np.diff([start, *beats, end])
         return max(0.0, float(gaps.max()) - FEED_PERIOD)
 
+    def lateness(self) -> float:
+        """How late, s, half of the turns of a thread of this machine came in the last seconds."""
+        now = time.monotonic()
+        beats = [t for t in list(self._beats) if t > now - 5.0]
+        return max(0.0, float(np.median(np.diff(beats))) - FEED_PERIOD)
+
     def watch(self, duration: float) -> list[tuple[float, np.ndarray]]:
         """Commands received during the next `duration` s."""
         start = time.monotonic()

@@ -23,9 +23,10 @@ from safety_filter import graph
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
-from safety_filter.flight.recorder import load
+from safety_filter.flight.recorder import Record, load
 from safety_filter.flight.replay import replay
 from safety_filter.nodes import conversion
+from safety_filter.nodes.flight import AFTERMATH, QUIET
 from safety_filter.nodes.qos import NEWEST
 
 pytestmark = pytest.mark.ros
@@ -201,9 +202,12 @@ def test_publishes_at_its_rate_and_never_jumps_beyond_the_acceleration_limit(
         rig.twist = np.array([0.0, 0.2, 0.0, 0, 0, 0])
         commands = rig.watch(1.0)
         rig.twist = np.zeros(6)
-        # A busy machine may take the processor away, but not all the time
+        # Half of the periods are right, or as wrong as a busy machine makes those of any thread
         rig.wait(
-            lambda: float(rig.values(NODE)["rate_loop_hz"]) > 200.0, EVENT_SECONDS, "the rate"
+            lambda: float(rig.values(NODE)["latency_period_error_ms_p50"])
+            < 0.5 + 2e3 * rig.lateness(),
+            EVENT_SECONDS,
+            "periods of 4 ms",
         )
     limit = np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]) / 250.0
     steps = np.abs(np.diff([qd for _, qd in commands], axis=0))
@@ -300,14 +304,27 @@ def test_a_stop_leaves_a_flight_record_that_replays(tmp_path: Path) -> None:
         rig = Rig()
         rig.wait_state(NODE, "PASS", START_SECONDS)
         rig.tracks = obstacle((0.45, 0.3, 0.45))
-        rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+        rig.twist = np.array([0.0, 0.02, 0.0, 0, 0, 0])
         time.sleep(1.0)
-        rig.tracks = None
-        rig.wait_state(NODE, "STOPPED perception")
-        rig.wait(lambda: bool(list(folder.glob("*.flight.npz"))), EVENT_SECONDS, "a flight record")
+        records: dict[str, Record] = {}
+
+        def recorded() -> bool:
+            """Whether the loss of perception was; a stop of a busy machine's may come before."""
+            records.update((p.name, load(p)) for p in folder.glob("*.flight.npz"))
+            return any(r.header["why"].startswith("perception") for r in records.values())
+
+        for _ in range(5):
+            rig.tracks = None
+            rig.wait_state(NODE, "STOPPED perception")
+            time.sleep(AFTERMATH + 1.0)
+            if recorded():
+                break
+            rig.tracks = empty_tracks()
+            rig.wait_state(NODE, "PASS")
+            time.sleep(QUIET)
+        assert recorded(), {n: r.header["why"] for n, r in records.items()}
         rig.close()
-    record = load(next(folder.glob("*.flight.npz")))
-    assert record.header["why"].startswith("perception")
+    record = next(r for r in records.values() if r.header["why"].startswith("perception"))
     assert record.ticks[-1].now_mono - record.ticks[0].now_mono > 2.0
     replayed = replay(record)
     # Before the first tick of a record that begins in the middle there is nothing to go by
