@@ -36,9 +36,9 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=_print_policy)
 
 
-def node_tables() -> dict[str, list[ParamTable[Any]]]:
-    """The tables that each node declares, its own first."""
-    modules = {n: [f"safety_filter.nodes.{n}", *([ALSO[n]] if n in ALSO else [])] for n in NODES}
+def node_tables(nodes: Sequence[str] = NODES) -> dict[str, list[ParamTable[Any]]]:
+    """The tables that each of the nodes declares, its own first."""
+    modules = {n: [f"safety_filter.nodes.{n}", *([ALSO[n]] if n in ALSO else [])] for n in nodes}
     return {n: [importlib.import_module(m).TABLE for m in names] for n, names in modules.items()}
 
 
@@ -54,7 +54,7 @@ def markdown(chosen: Sequence[str]) -> str:
     """The page: what every node has, then one section a node."""
     from safety_filter.nodes import base
 
-    tables = {"every node": [base.TABLE], **node_tables()}
+    tables = {"every node": [base.TABLE], **node_tables(chosen)}
     sections = [HEAD]
     for name in ("every node", *chosen):
         sections += [f"## {name}\n", *(table.markdown() for table in tables[name])]
@@ -63,7 +63,14 @@ def markdown(chosen: Sequence[str]) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the page."""
-    print(markdown(arguments.node or NODES), end="")
+    try:
+        print(markdown(arguments.node or NODES), end="")
+    except ModuleNotFoundError as error:
+        print(
+            f"parameters: {error}; name the nodes that are installed here, such as filter_node",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

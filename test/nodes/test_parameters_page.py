@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from safety_filter import graph
+from safety_filter.cli import main
 from safety_filter.nodes.commands import NODES, markdown, node_tables
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "parameters.md"
@@ -45,3 +48,14 @@ def test_the_beginning_of_a_cells_file_is_valid_for_every_node() -> None:
             own = {row.name for row in table.rows} & set(given)
             table.validate({key: given.pop(key) for key in own})
         assert not given, (name, given)
+
+
+def test_nodes_that_are_not_installed_do_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the image with the filter only."""
+    monkeypatch.setitem(sys.modules, "safety_filter.nodes.sim_node", None)
+    assert main(["parameters", "filter_node"]) == 0
+    assert "obstacle_margin" in capsys.readouterr().out
+    assert main(["parameters"]) == 1
+    assert "name the nodes that are installed" in capsys.readouterr().err
