@@ -14,6 +14,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from safety_filter.bench.hidden import explained
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
@@ -68,6 +69,8 @@ class Outcome:
     limit_excess: float
     told_at: float | None
     """When the state first said that a declared bound was broken."""
+    hidden: bool = False
+    """Beyond the bounds: all that was seen has an explanation inside them (see hidden.py)."""
 
     @property
     def failed(self) -> bool:
@@ -303,7 +306,8 @@ def run(robot: RobotModel, case: Case) -> Outcome:
     period = 1.0 / case.rate
     limits = safety.robot.limits
     pipeline: list[tuple[float, ObstacleSample]] = []
-    seen: ObstacleSample | None = ObstacleSample(0.0, 0.0, 'base', world.tracks())
+    delivered: list[ObstacleSample] = []
+    seen = ObstacleSample(0.0, 0.0, 'base', world.tracks())
     next_image = 0.0
     command: Command | None = None
     last = np.zeros(robot.n)
@@ -321,8 +325,10 @@ def run(robot: RobotModel, case: Case) -> Outcome:
                                                             world.tracks())))
         for arrival in [a for a in pipeline if a[0] <= now]:
             pipeline.remove(arrival)
-            if seen is None or arrival[1].stamp > seen.stamp:
+            if arrival[1].stamp > seen.stamp:
                 seen = arrival[1]
+        if not delivered or delivered[-1] is not seen:
+            delivered.append(seen)
         if ticks % max(1, round(case.rate / 50)) == 0:
             kind, value = world.command()
             command = Command(now, now, kind, value, 'base')
@@ -341,12 +347,14 @@ def run(robot: RobotModel, case: Case) -> Outcome:
         least = min(least, near)
         if stopped_at is None:
             vouched = min(vouched, near)
+    hidden = case.beyond > 1.0 and explained(delivered, case.acceleration,
+                                             safety.params.sigma_position)
     return Outcome(case, vouched, least, stopped_at, reason, filtered / ticks, excess,
-                   told_at)
+                   told_at, hidden)
 
 
-def _blinded(sample: ObstacleSample | None, case: Case, now: float) -> ObstacleSample | None:
-    if sample is None or not case.blind:
+def _blinded(sample: ObstacleSample, case: Case, now: float) -> ObstacleSample:
+    if not case.blind:
         return sample
     tracks = sample.tracks
     if 'velocity' in case.blind:

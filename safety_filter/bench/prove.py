@@ -35,6 +35,11 @@ TEETH: dict[str, dict[str, Any]] = {
                 'acceleration': 0.3, 'steady': True}}
 """For each term a kind of run in which it matters, all of them inside the declared bounds."""
 BEYOND = 1.2
+NOISE_FREE = {'position_sigma': 0.0, 'velocity_sigma': 0.0}
+BEYOND_RUNS: dict[str, dict[str, Any]] = {
+    'chasing': {'modes': (0, 1)}, 'chasing, noise free': {'modes': (0, 1), **NOISE_FREE},
+    'all modes': {}, 'all modes, noise free': NOISE_FREE}
+"""Kinds of runs beyond the bounds: what only holds or wanders rarely breaks one for long."""
 _robot: list[RobotModel] = []
 
 
@@ -77,6 +82,8 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         'stop_reasons': dict(Counter(o.reason for o in runs if o.reason)),
         'told_of_a_broken_bound': sum(o.told_at is not None for o in runs),
         'noticed': sum(o.noticed for o in runs),
+        'told_though_explained': sum(o.told_at is not None and o.hidden for o in runs),
+        'unnoticed_and_explained': sum(o.hidden and not o.noticed for o in runs),
         'failed_unnoticed': sum(o.failed and not o.noticed for o in runs),
         'touched_after_a_stop': sum(o.least < 0.0 for o in runs) - len(failed),
         'least_while_vouched_m': min((o.least_while_vouched for o in runs), default=None),
@@ -113,10 +120,8 @@ def main(argv: list[str] | None = None) -> int:
                                                                             args.seed + 2)))
             result['kept'][term] = summary(pool.map(_outcome, hard_cases(term, False, 16,
                                                                          args.seed + 2)))
-        for name, changes in (('with_noise', {}),
-                              ('noise_free', {'position_sigma': 0.0, 'velocity_sigma': 0.0})):
-            drawn = list(cases(40, args.seed + 3, duration=2.0, beyond=BEYOND, modes=(0, 1),
-                               **changes))
+        for name, changes in BEYOND_RUNS.items():
+            drawn = list(cases(40, args.seed + 3, duration=2.0, beyond=BEYOND, **changes))
             result['beyond_bounds'][name] = summary(pool.map(_outcome, drawn))
     result['seconds'] = time.time() - started
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -144,11 +149,12 @@ def report(result: dict[str, Any]) -> int:
         print(f'without {term}: {row["failed"]} of {row["runs"]} failed; with it {kept["failed"]}')
         if not row['failed'] or kept['failed']:
             wrong.append(term)
-    for name in ('with_noise', 'noise_free'):
-        row = result['beyond_bounds'][name]
+    for name, row in result['beyond_bounds'].items():
         print(f'bounds exceeded by {BEYOND - 1:.0%}, {name}: noticed in {row["noticed"]} of '
-              f'{row["runs"]}, {row["failed"]} failed')
-        if row['failed_unnoticed']:
+              f'{row["runs"]}; not, and a motion inside the bounds looks the same, in '
+              f'{row["unnoticed_and_explained"]}; {row["failed"]} failed, '
+              f'{row["failed_unnoticed"]} of them unnoticed')
+        if row['failed_unnoticed'] or row['told_though_explained']:
             wrong.append(name)
     return 1 if wrong else 0
 

@@ -67,6 +67,26 @@ def test_what_rests_has_a_bound_of_its_own(panda: RobotModel) -> None:
     assert not watch(make(panda, resting_acceleration=0.3), slow)[-1].broken_bounds
 
 
+def test_what_rests_may_begin_to_move(panda: RobotModel) -> None:
+    """At its own bound until it counts as moving, then at that of what moves; backwards too."""
+    p, v, seen = 1.5, 0.0, []
+    for _ in range(60):
+        seen.append(track((p, 1.5, 0.5), v=(v, 0, 0), id=3))
+        for _ in range(10):
+            a = 0.3 if v <= 0.03 else BOUND
+            p, v = p + v / 300 + a / 180000, v + a / 300
+    assert not any(d.broken_bounds for d in watch(make(panda, resting_acceleration=0.3), seen))
+    assert any(d.broken_bounds for d in watch(make(panda, resting_acceleration=0.2), seen))
+
+
+def test_a_break_that_takes_long_to_leave_the_noise_is_told(panda: RobotModel) -> None:
+    """0.2 m/s^2 too much are 0.1 m/s after half a second, the errors covered make 0.04 m/s."""
+    seen = [track((1.5 + t * t / 2, 1.5, 0.5), v=(t, 0, 0), id=3, **SIGMA)
+            for t in np.arange(16) / 30]
+    told = [bool(d.broken_bounds) for d in watch(make(panda), seen)]
+    assert not any(told[:6]) and told[-1]
+
+
 @pytest.mark.parametrize('beyond, told', [(1.0, False), (1.5, True)])
 def test_errors_within_the_sigmas_covered_are_not_told_and_larger_ones_are(
         panda: RobotModel, beyond: float, told: bool) -> None:
