@@ -6,6 +6,7 @@ The one description from which both `launch/*.launch.py` and the runner for mach
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ class NodeSpec:
     nice: int = 0  # what may be late yields the processor to what must not be
     namespace: str = ""
     secure: bool = False  # in its SROS2 enclave
+    defaults: dict[str, Any] = field(default_factory=dict)  # under every parameter file
     files: tuple[str, ...] = ()  # further parameter files, over `config` and under `parameters`
 
     @property
@@ -202,7 +204,13 @@ def build(group: str, values: Mapping[str, str]) -> list[NodeSpec]:
 def configured(
     specs: Sequence[NodeSpec], declared: Sequence[Argument], values: Mapping[str, str]
 ) -> list[NodeSpec]:
-    """`specs` with the launch arguments applied."""
+    """`specs` with the launch arguments applied.
+
+    Raises:
+        ValueError: the parameter file has a section that is meant for a node here but misses it.
+    """
+    if values.get("params_file"):
+        _check_sections(Path(values["params_file"]), values.get("namespace", ""))
     result = []
     for spec in specs:
         for argument in declared:
@@ -222,6 +230,27 @@ def configured(
         )
         result.append(spec)
     return result
+
+
+def _check_sections(path: Path, namespace: str) -> None:
+    """ROS takes no notice of sections that fit no node: told here, they may hold safety bounds.
+
+    Raises:
+        ValueError: a section names one of the nodes in another namespace, or almost names one.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return  # the nodes say that, and do not start
+    prefix = [word for word in namespace.split("/") if word]
+    for section in content if isinstance(content, dict) else ():
+        *given, name = [word for word in str(section).split("/") if word] or [""]
+        near = difflib.get_close_matches(name, NODES, 1, 0.8)
+        if near and (name not in NODES or given not in (prefix, ["**"], ["*"] * len(prefix))):
+            raise ValueError(
+                f"params_file {path}: the section {section!r} is for none of the nodes, which are"
+                f" in {'/'.join(['', *prefix]) or '/'}; write /**/{near[0]}"
+            )
 
 
 def share(relative: str) -> Path:
@@ -261,9 +290,16 @@ def command(spec: NodeSpec) -> list[str]:
         words += ["-r", f"{source}:={target}"]
     if spec.namespace:
         words += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
+    words += _given(spec.defaults)  # rcl takes them in order, later ones win
     for path in parameter_files(spec):
         words += ["--params-file", path]
-    for name, value in spec.parameters.items():
+    return words + _given(spec.parameters)
+
+
+def _given(parameters: Mapping[str, Any]) -> list[str]:
+    """Parameters on the command line."""
+    words = []
+    for name, value in parameters.items():
         # YAML flow style on one line is what rcl parses
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
         words += ["-p", f"{name}:={text.removesuffix('...').strip()}"]

@@ -81,7 +81,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     special: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         "vla_node": ({}, {}),
         "perception_node": ({}, {}),
-        "filter_node": ({"output": kind, **arm.filter}, {f"~/{kind}_fallback": topic}),
+        "filter_node": ({"output": kind}, {f"~/{kind}_fallback": topic}),
         "monitor_node": ({"output": kind}, {f"~/{kind}_out": topic}),
     }
     left_out = {f"{n}_node" for n in ("vla", "perception") if not _truth(n, given[n])}
@@ -91,6 +91,12 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             continue
         spec = graph.NODES[name].with_remappings({**names, **remappings})
         # config/filter.yaml declares the bounds of the simulated cell: not those of yours
-        config = None if name == "filter_node" else spec.config
-        specs.append(graph.replace(spec.with_parameters(**shared, **parameters), config=config))
+        is_filter = name == "filter_node"
+        spec = graph.replace(
+            spec.with_parameters(**shared, **parameters),
+            config=None if is_filter else spec.config,
+            # A file of the user's knows their arm better
+            defaults=dict(arm.filter) if is_filter else {},
+        )
+        specs.append(spec)
     return graph.configured(specs, arguments(), given)

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from safety_filter.bags import ticks as tk
-from safety_filter.bags.reader import BagError, read_mapping
+from safety_filter.bags.reader import BagError
+from safety_filter.core.yaml_file import read_mapping
 
 FAR = 0.1  # m, default of false_stop_distance
 INPUT_REASONS = ("operator", "joint_state", "perception", "command", "monitor")
@@ -147,7 +148,7 @@ def read(path: Path) -> Expectation:
     Raises:
         BagError: not YAML, or an entry that is unknown or of the wrong type.
     """
-    content = read_mapping(path, "figures and expected_stops")
+    content = read_mapping(path, BagError)
     _known(path, content, ("figures", "expected_stops", "false_stop_distance"))
     bounds = {}
     names = list(figures(np.zeros(1, tk.tick_dtype(7))))

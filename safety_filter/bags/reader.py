@@ -29,21 +29,6 @@ class BagError(ValueError):
     """Something that is not a bag, or has nothing readable in it; says what to do."""
 
 
-def read_mapping(path: Path, expected: str) -> dict[str, Any]:
-    """The mapping in a YAML file that stands beside a bag; `expected` names its content.
-
-    Raises:
-        BagError: not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BagError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise BagError(f"{path}: expected {expected}, got {content!r}")
-    return content
-
-
 @dataclass
 class Topic:
     """What a bag says about a topic; `count` is what was found so far."""

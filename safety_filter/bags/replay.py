@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_filter.bags import ticks as tk
-from safety_filter.bags.reader import BagError, read_mapping
+from safety_filter.bags.reader import BagError
 from safety_filter.bags.recording import Obstacles, Recording, segments
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE, FilterParams
 from safety_filter.core.params import ParamError
+from safety_filter.core.yaml_file import read_mapping
 from safety_filter.flight.recorder import RESET, STOP
 
 DECISION = ("qd", "twist", "nominal_qd", "distance", "level1_slack", "state", "reason",
@@ -57,7 +58,7 @@ def flat_parameters(path: Path, node: str) -> dict[str, Any]:
     Raises:
         BagError: not YAML, or another form.
     """
-    content = read_mapping(path, "parameters")
+    content = read_mapping(path, BagError)
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if not isinstance(value, dict):

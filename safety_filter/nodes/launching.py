@@ -83,7 +83,11 @@ def _node(spec: graph.NodeSpec) -> Node:
         exec_name=spec.name,  # in launch's own messages, where the prefix would stand otherwise
         namespace=spec.namespace,
         remappings=list(spec.remappings),
-        parameters=[*graph.parameter_files(spec), spec.parameters],
+        parameters=[
+            *([spec.defaults] if spec.defaults else []),
+            *graph.parameter_files(spec),
+            spec.parameters,
+        ],
         ros_arguments=graph.ros_arguments(spec),
         respawn=spec.respawn,
         respawn_delay=1.0,

@@ -77,8 +77,8 @@ BAD = {
     "figures: {stops: {max: many}}": "expected a number",
     "expected_stops: [{from: 1.0}]": "from and to are needed",
     "expected_stops: {from: 1.0}": "expected a list",
-    "[]": "expected figures",
-    "!!python/object/apply:os.system ['true']": "cannot be read",
+    "[]": "expected a mapping",
+    "!!python/object/apply:os.system ['true']": "could not determine a constructor",
 }
 
 

@@ -217,9 +217,9 @@ def test_another_rate_makes_ticks_up_and_needs_the_same_on_both_sides(
 BAD_CONFIGS = {
     "comfort_marginn: 0.1": "did you mean comfort_margin",
     "alpha0: .nan": "alpha0: expected a finite",
-    "- 1": "expected parameters",
+    "- 1": "expected a mapping",
     "/**: {rate: 250}": "expected ros__parameters",
-    "a: [": "cannot be read",
+    "a: [": "while parsing",
 }
 
 

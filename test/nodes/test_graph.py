@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from safety_filter import graph, playback
-from safety_filter.arms import profile
+from safety_filter.arms import profile, wiring
 from safety_filter.nodes.commands import node_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,7 +130,7 @@ def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launc
                          output_topic="/servo", command="joint_velocity", joint_command="/mine",
                          image="/cam")  # fmt: skip
     last = nodes["filter_node"].parameters[-1]
-    assert last["robot"] == "/r.yaml" and last["description"] and last["alpha0"] == 5.0
+    assert last["robot"] == "/r.yaml" and last["description"]
     assert dict(nodes["filter_node"].remappings)["~/joint_command_in"] == "/mine"
     assert dict(nodes["monitor_node"].remappings)["~/twist_out"] == "/servo"
     assert dict(nodes["vla_node"].remappings)["image"] == "/cam"
@@ -140,6 +140,49 @@ def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launc
     }
     for name, node in nodes.items():
         assert set(node.parameters[-1]) <= declared[name] | {"use_sim_time"}, name
+
+
+def test_a_parameter_file_of_the_users_wins_over_the_arms(
+    launching: Any, tmp_path: Path
+) -> None:
+    cell = tmp_path / "cell.yaml"
+    cell.write_text("/**/filter_node: {ros__parameters: {tracking_error: 0.03}}\n")
+    given = {"robot": "ur5e", "robot_file": "/r.yaml", "params_file": str(cell)}
+    _, nodes = _launched("arm", **given)
+    first, *_, file, last = nodes["filter_node"].parameters
+    assert first["tracking_error"] == 0.01 and first["alpha0"] == 5.0
+    assert file == str(cell) and not set(first) & set(last)
+    spec = next(s for s in wiring.build(given) if s.name == "filter_node")
+    words = graph.command(spec)
+    assert words.index("tracking_error:=0.01") < words.index(str(cell))
+    assert words.index(str(cell)) < words.index("robot:=/r.yaml")
+
+
+SECTIONS = {  # section, namespace -> whether a node reads it
+    ("/**/filter_node", "cell"): True,
+    ("/**", "cell"): True,
+    ("filter_node", ""): True,
+    ("/cell/filter_node", "/cell"): True,
+    ("/*/filter_node", "cell"): True,
+    ("ur_controller", "cell"): True,  # somebody else's
+    ("filter_node", "cell"): False,
+    ("/cell/filter_node", ""): False,
+    ("filter_nod", ""): False,
+}
+
+
+@pytest.mark.parametrize(("section", "namespace"), SECTIONS)
+def test_sections_of_a_parameter_file_that_would_be_ignored_are_refused(
+    tmp_path: Path, section: str, namespace: str
+) -> None:
+    cell = tmp_path / "cell.yaml"
+    cell.write_text(f"{section}: {{ros__parameters: {{tracking_error: 0.03}}}}\n")
+    values = {"namespace": namespace, "params_file": str(cell)}
+    if SECTIONS[section, namespace]:
+        graph.build("filter", values)
+    else:
+        with pytest.raises(ValueError, match=r"write /\*\*/filter_node"):
+            graph.build("filter", values)
 
 
 ARM_FAULTS = {
