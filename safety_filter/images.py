@@ -67,6 +67,20 @@ def depth(msg: Any) -> NDArray[np.float32]:
     return metres
 
 
+def registered(rgb: NDArray[np.uint8], metres: NDArray[np.float32]) -> None:
+    """See that a depth image can belong to a colour image, pixel by pixel.
+
+    Raises:
+        MessageError: they differ in size.
+    """
+    if metres.shape != rgb.shape[:2]:
+        wanted, came = (f"{a.shape[1]}x{a.shape[0]}" for a in (rgb, metres))
+        raise MessageError(
+            f"depth size: expected {wanted} as the colour image, got {came}; take the depth that"
+            " is registered (aligned) to colour"
+        )
+
+
 def float_map(msg: Any) -> NDArray[np.float32]:
     """32FC1 image as it is, (H, W) float32.
 

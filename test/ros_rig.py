@@ -16,6 +16,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -242,6 +244,17 @@ class Rig:
         self.wait(future.done, timeout, f"an answer of {service}")
         answer: Any = future.result()
         return bool(answer.success), str(answer.message)
+
+    def set_parameter(self, node: str, name: str, value: float) -> tuple[bool, str]:
+        """Set a number of a node; (whether it took it, the reason)."""
+        client = self.node.create_client(SetParameters, f"{node}/set_parameters")
+        self.wait(client.service_is_ready, EVENT_SECONDS, "set_parameters")
+        content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
+        future = client.call_async(request)
+        self.wait(future.done, EVENT_SECONDS, "set_parameters")
+        answer: Any = future.result()
+        return answer.results[0].successful, answer.results[0].reason
 
     def close(self) -> None:
         self._end.set()

@@ -203,9 +203,11 @@ class _Looking:
             return
         self._done.add(stamp)
         try:
+            rgb, metres = images.rgb(image), images.depth(depth)
+            images.registered(rgb, metres)
             result = self._perception.update(
-                stamp, images.rgb(image), images.depth(depth), images.intrinsics(self._info),
-                images.pose_matrix(pose), *joints, self._attention,
+                stamp, rgb, metres, images.intrinsics(self._info), images.pose_matrix(pose),
+                *joints, self._attention,
             )  # fmt: skip
         except ValueError as error:
             self._recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")

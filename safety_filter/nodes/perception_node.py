@@ -229,6 +229,7 @@ class PerceptionNode(ManagedNode):
                 self._perception.reset()  # the clock was set back
             return
         rgb, metres = images.rgb(image), images.depth(depth)
+        images.registered(rgb, metres)
         if self._info is None:
             return  # the state says that no camera_info came
         info = self._info

@@ -148,6 +148,31 @@ def test_a_killed_recorder_loses_the_last_moment_only(rig: Rig, tmp_path: Path) 
     assert not replay.compare(found.table, run.table, unknown).different.any()
 
 
+FULL = """
+import resource, sys, threading, time
+from pathlib import Path
+from safety_filter import cli
+def fill():
+    while not list(Path(sys.argv[1]).glob("*.mcap")):
+        time.sleep(0.1)
+    time.sleep(2.0)  # the middleware has made its files
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+threading.Thread(target=fill, daemon=True).start()
+sys.exit(cli.main(["record", sys.argv[1]]))
+"""
+
+
+def test_a_full_disk_ends_the_recorder_with_a_word_and_a_bag(rig: Rig, tmp_path: Path) -> None:
+    bag = tmp_path / "full"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(bag)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    assert "File too large; what was written before can be read" in done.stderr
+    assert rig.message(NODE) == "PASS"  # the filter does not care
+    assert len(recording.load(bag).table) > 50
+
+
 def _drawn(file: Path) -> set[str]:
     """Entities in a Rerun file, which may still be growing."""
     command = [str(Path(sys.executable).parent / "rerun"), "rrd", "print", str(file)]

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, obstacle, passing, running
 from sensor_msgs.msg import JointState, PointCloud2
 from visualization_msgs.msg import MarkerArray
@@ -215,28 +213,17 @@ def test_publishes_at_its_rate_and_never_jumps_beyond_the_acceleration_limit(
     assert steps.any() and (np.median(steps, axis=0) <= limit + 1e-9).all()
 
 
-def _set(rig: Rig, name: str, value: float) -> tuple[bool, str]:
-    client = rig.node.create_client(SetParameters, f"{NODE}/set_parameters")
-    rig.wait(client.service_is_ready, EVENT_SECONDS, "set_parameters")
-    content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
-    request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
-    future = client.call_async(request)
-    rig.wait(future.done, EVENT_SECONDS, "set_parameters")
-    result = future.result().results[0]
-    return result.successful, result.reason
-
-
 def test_parameters_change_while_running_and_a_bad_update_is_refused_with_the_reason(
     rig: Rig,
 ) -> None:
-    assert _set(rig, "obstacle_margin", 0.02) == (True, "")
-    ok, reason = _set(rig, "obstacle_margin", float("nan"))
+    assert rig.set_parameter(NODE, "obstacle_margin", 0.02) == (True, "")
+    ok, reason = rig.set_parameter(NODE, "obstacle_margin", float("nan"))
     assert not ok
-    ok, reason = _set(rig, "alpha0", 40.0)  # more than the arm can brake
+    ok, reason = rig.set_parameter(NODE, "alpha0", 40.0)  # more than the arm can brake
     assert not ok and "alpha0" in reason
-    ok, reason = _set(rig, "rate", 500.0)
+    ok, reason = rig.set_parameter(NODE, "rate", 500.0)
     assert not ok and "fixed at start" in reason
-    assert _set(rig, "obstacle_margin", 0.01)[0]
+    assert rig.set_parameter(NODE, "obstacle_margin", 0.01)[0]
 
 
 def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:

@@ -59,6 +59,7 @@ class DepthCamera:
         self.frame = self._whole
         self.on = self.with_pose = self.with_depth = True
         self.encoding, self.crop, self.millimetres = "rgb8", 0, False
+        self.depth_encoding, self.depth_crop = "32FC1", 0
         self.attention: np.ndarray | None = None
         self.say("")
 
@@ -88,7 +89,8 @@ class DepthCamera:
         if self.with_pose:
             self._pose.publish(conversion.pose(f.T_base_cam, now, "base"))
         if self.with_depth:
-            msg = conversion.image(f.depth, "32FC1", now, name)
+            msg = conversion.image(f.depth[self.depth_crop :], "32FC1", now, name)
+            msg.encoding = self.depth_encoding
             if self.millimetres:
                 values = np.round(f.depth * 1000).astype("<u2")
                 msg = conversion.image(values, "16UC1", now, name)
@@ -188,7 +190,10 @@ def test_depth_in_millimetres_gives_the_same_tracks(cell: Any) -> None:
     ("field", "value", "words"),
     [
         ("encoding", "yuv422", "image encoding: expected rgb8 or bgr8, got 'yuv422'"),
-        ("crop", 32, "image size: expected 256x256 as in camera_info, got 256x224"),
+        ("depth_encoding", "mono16", "image encoding: expected 32FC1 or 16UC1, got 'mono16'"),
+        ("depth_crop", 32, "depth size: expected 256x256 as the colour image, got 256x224"),
+        ("crop", 32, "depth size: expected 256x224 as the colour image, got 256x256"),
+        ("both_crop", 32, "image size: expected 256x256 as in camera_info, got 256x224"),
         ("with_pose", False, "camera_pose: none at the time of the image"),
         ("with_depth", False, "depth: silent for"),
         ("on", False, "image: silent for"),
@@ -198,7 +203,10 @@ def test_what_the_camera_does_wrong_is_told_and_there_is_no_cloud(
     cell: Any, field: str, value: Any, words: str
 ) -> None:
     rig, camera = cell
-    setattr(camera, field, value)
+    if field == "both_crop":
+        camera.crop = camera.depth_crop = value
+    else:
+        setattr(camera, field, value)
     rig.wait_state(NODE, words)
     assert camera.silent()
 

@@ -136,6 +136,17 @@ def test_instruction_that_names_nothing_is_told_and_nothing_is_commanded(
     assert camera.silent()
 
 
+def test_what_is_not_in_view_is_told_and_nothing_is_commanded(cell: Any) -> None:
+    """The same for a scene without any object; untrained weights are never sure of anything."""
+    rig, camera = cell
+    assert rig.set_parameter("vla_node", "present_min", 1.0)[0]
+    try:
+        rig.wait_state("vla_node", f"instruction {INSTRUCTION!r}: nothing in view fits")
+        assert camera.silent()
+    finally:
+        rig.set_parameter("vla_node", "present_min", 0.0)
+
+
 def test_camera_that_stops_is_told_and_the_chunk_runs_out(cell: Any) -> None:
     rig, camera = cell
     camera.on = False
