@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from safety_filter import graph, playback
+from safety_filter import graph, interfaces, playback
 from safety_filter.arms import wiring
 from safety_filter.cli import build_parser
+from safety_filter.core.robot import read_config
 from safety_filter.nodes.commands import node_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,9 +41,11 @@ def test_links_subcommands_launch_files_and_their_arguments_exist(page: Path) ->
             assert given <= ARGUMENTS[group], (line, given - ARGUMENTS[group])
 
 
-def test_parameters_in_the_quick_start_are_declared() -> None:
+def test_parameters_and_keys_in_the_quick_start_exist() -> None:
     text = (ROOT / "docs/quickstart.md").read_text()
     rows = [row for tables in node_tables().values() for table in tables for row in table.rows]
     names = {row.name for row in rows} | {choice for row in rows for choice in row.choices}
+    names |= set(read_config("panda"))  # keys of a robot file
+    names |= {port.name for ports in interfaces.NODES.values() for port in ports}
     for name in re.findall(r"`([a-z]+_[a-z_]+)`(?!\.)", text):
-        assert name in names | set(graph.NODES) | {"frame_id", "robot_description"}, name
+        assert name in names | set(graph.NODES) | {"frame_id"}, name
