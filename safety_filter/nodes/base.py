@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -223,9 +224,11 @@ def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> in
     def ask_to_end(*_: object) -> None:
         stop.set()
         if node.loading:
+            # Lost where it meets a callback of compiled code: then it is raised again
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
             raise _EndedError
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, ask_to_end)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -236,9 +239,12 @@ def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> in
     except ExternalShutdownException:
         pass
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         node.end()
         time.sleep(0.05)  # lets the middleware's threads send the last messages
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+        # The interpreter takes seconds to collect what numba holds; launch kills after five
+        gc.freeze()
     return 1 if node.failure else 0

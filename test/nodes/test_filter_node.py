@@ -258,6 +258,20 @@ def test_signals_leave_zeros(tmp_path: Path, number: signal.Signals) -> None:
         rig.close()
 
 
+def test_a_filter_that_is_still_compiled_ends_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "nothing compiled"))
+    with running(tmp_path / "log", SPEC) as processes:
+        rig = Rig()
+        rig.wait_state(NODE, "starting", START_SECONDS)
+        time.sleep(1.0)
+        processes.processes[NODE].terminate()
+        assert processes.processes[NODE].wait(EVENT_SECONDS) == 0
+        rig.wait_state(NODE, "shut down")
+        rig.close()
+
+
 def test_bad_parameters_end_the_node_with_every_fault_named() -> None:
     command = graph.command(SPEC.with_parameters(rate=5.0, qp_solver="none", alpha0="fast"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
