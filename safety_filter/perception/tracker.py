@@ -240,13 +240,13 @@ class Tracker:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
         alike = not track.clean or bool(np.all(
             np.abs(seen.half - track.half) < np.maximum(0.2 * track.half, 0.006)))
-        if not alike:
-            r = r + 0.03**2 * np.eye(3)  # part of it, or more than it: hardly to be trusted
+        joined = piece and not alike and bool(np.any(seen.half > track.half + 0.006))
+        if not alike:  # part of it, or something else with it: hardly to be trusted
+            r = r + (0.1 if joined else 0.03) ** 2 * np.eye(3)
         elif not track.attached and track.class_id not in self.supports:
             off = centre - state.x[:3]
-            full = area > 0.7 * track.reference
-            if full and not piece and seen.sides[:2].all() and (
-                    state.distance(centre, r) > p.surprise):
+            full = not piece and area > 0.7 * track.reference and seen.sides[:2].all()
+            if full and state.distance(centre, r) > p.surprise:
                 along = off / float(np.linalg.norm(off))
                 state = State(state.x, state.p + jump_noise(dt, p.turn_speed, along))
         track.state = state.updated(centre, r)
@@ -259,7 +259,8 @@ class Tracker:
         track.votes = {c: (1.0 - 0.05 * say) * v for c, v in track.votes.items()}
         track.votes[blob.class_id] = track.votes.get(blob.class_id, 0.0) + say * blob.score
         track.score += 0.3 * (blob.score - track.score)
-        self._learn_shape(track, seen)
+        if not joined:
+            self._learn_shape(track, seen)
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
 
     def _steadied(self, track: Track, seen: Measurement) -> F64:

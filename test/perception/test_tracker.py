@@ -244,3 +244,17 @@ def test_what_hardly_shows_hardly_changes_its_class(pixels: int, taken_for: int)
     for _ in range(30):
         s.step((at, 5))
     assert s.only().class_id == taken_for
+
+
+def test_what_joins_a_thing_in_the_depth_does_not_become_part_of_it():
+    s = Scenario()
+    at = np.array([0.4, 0.0, 0.1])
+    for _ in range(30):
+        s.step((at, 3))
+    for _ in range(8):  # the detector misses it, and depth shows it and its neighbour as one
+        s.step((at + [0.03, 0.0, 0.0], UNKNOWN_CLASS), half=3 * HALF)
+    assert np.linalg.norm(s.only().position - at) < 0.02
+    np.testing.assert_allclose(s.only().half, HALF, atol=1e-6)
+    for _ in range(40):  # it goes on: the thing itself has become larger
+        s.step((at + [0.03, 0.0, 0.0], UNKNOWN_CLASS), half=3 * HALF)
+    assert (s.only().half > 2 * HALF).all()
