@@ -77,7 +77,7 @@ def test_load_describes_the_scene_and_time_waits_for_the_start(cell: Cell) -> No
     cell.wait(lambda: bool(cell.truth), "truth")
     assert cell.truth["time"] == 0.0
     assert cell.request("start")["state"] == "running"
-    cell.wait(lambda: cell.truth["time"] > 0.2, "time to pass")
+    cell.wait(lambda: cell.truth["seed"] == 3 and cell.truth["time"] > 0.2, "time to pass")
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,21 @@ def test_rates_of_physics_joint_states_and_camera(cell: Cell) -> None:
     cell.request("start")
 
     def at_its_rates() -> bool:
-        """During the next second, with room for what the tests themselves take."""
+        """During the next second; camera and joint states in proportion to physics."""
         cell.joints.clear()
         cell.images = 0
         start = time.monotonic()
         cell.spin_for(1.0)
         elapsed = time.monotonic() - start
         physics = float(cell.values("sim_node")["rate_physics_hz"])
+        told = "slower than real time" in cell.state_text("sim_node")
         return (
-            cell.images / elapsed > 12.0 and len(cell.joints) / elapsed > 100.0
-            and physics > 200.0
-        )  # fmt: skip
+            cell.images / elapsed > 0.7 * physics / 16
+            and len(cell.joints) / elapsed > 0.4 * physics
+            and (physics > 200.0 or told)
+        )
 
-    # A busy machine slows the simulator, but not all the time; the demo reports what it measured
+    # A busy machine slows the simulator, which then says so; the demo reports what it measured
     cell.wait(at_its_rates, "camera, joint states and physics at their rates")
 
 
@@ -152,6 +154,8 @@ def test_a_twist_times_out(cell: Cell) -> None:
 
     def at_rest() -> bool:
         cell.joints.clear()
+        cell.truth = {}
+        cell.wait(lambda: bool(cell.truth), "truth")
         start = cell.truth["time"]
         cell.wait(lambda: cell.truth["time"] > start + 0.3, "simulated time")
         return cell.turned() < 2e-3
