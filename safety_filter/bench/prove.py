@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         result: dict[str, Any] = {
             'schema': 1, 'revision': revision(), 'machine': platform.platform(),
             'seed': args.seed, 'full': summary(outcomes), 'cross_entropy': summary(searched),
-            'removed': {}, 'kept': {}, 'beyond_bounds': {'factor': BEYOND}}
+            'removed': {}, 'kept': {}, 'beyond_factor': BEYOND, 'beyond_bounds': {}}
         for term in TEETH:
             result['removed'][term] = summary(pool.map(_outcome, hard_cases(term, True, 16,
                                                                             args.seed + 2)))

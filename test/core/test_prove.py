@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +36,17 @@ def test_cross_entropy_search_draws_new_cases(panda: RobotModel) -> None:
     prove._robot[:] = [panda]
     found = prove.search(Case(seed=1, duration=0.02), generations=2, population=4)
     assert len({o.case.latency for o in found}) == 8
+
+
+def test_report_fails_for_whatever_must_not_be(capsys: pytest.CaptureFixture[str]) -> None:
+    def result(**changes: int) -> dict[str, Any]:
+        row = {'runs': 4, 'failed': 0, 'least_while_vouched_m': 0.01, 'stopped': 0, 'noticed': 3,
+               'told_of_a_broken_bound': 0, 'unnoticed_and_explained': 1, 'failed_unnoticed': 0,
+               'told_though_explained': 0}
+        return {'full': row, 'cross_entropy': row, 'removed': {'latency': {**row, 'failed': 2}},
+                'kept': {'latency': row}, 'beyond_bounds': {'chasing': {**row, **changes}}}
+
+    assert prove.report(result()) == 0
+    assert 'chasing: noticed in 3 of 4' in capsys.readouterr().out
+    assert prove.report(result(failed_unnoticed=1)) == 1
+    assert prove.report(result(told_though_explained=1)) == 1
