@@ -200,14 +200,18 @@ class World:
         self.held = self._held_body()
         self.judge.update(self.time, self._labels, self.held)
 
-    def _drive_movers(self) -> None:
-        """Put what is driven where its path has it; an object is free once it has arrived."""
+    def _driven_now(self) -> list[tuple[ObjectSpec, Array, Array]]:
+        """What is driven, with position and velocity; an object is free once it has arrived."""
         if self._driven is None or self._driven[0] != self.steps:
             self._driven = self.steps, [
                 (spec, *spec.path.state(self.time)) for spec in self.scene.specs
                 if spec.path is not None
                 and (spec.role == "mover" or self.time <= spec.path.stops_at)]
-        for spec, position, velocity in self._driven[1]:
+        return self._driven[1]
+
+    def _drive_movers(self) -> None:
+        """Put what is driven where its path has it."""
+        for spec, position, velocity in self._driven_now():
             body = self.bodies[spec.name]
             p.resetBasePositionAndOrientation(
                 body, position.tolist(), p.getQuaternionFromEuler([0, 0, spec.yaw]),
@@ -219,17 +223,18 @@ class World:
 
         The target's says nothing: it is there to be moved.
         """
-        movers = {spec.name: spec.path for spec in self.scene.specs
-                  if spec.path is not None and spec.role == "mover"}
+        expected = {spec.name: position for spec, position, _ in self._driven_now()
+                    if spec.role == "mover"}
         for name, body in self.bodies.items():
-            position = self._pose(body)[0]
-            if name in movers:
-                expected = movers[name].state(self.time)[0]
-                off = float(np.abs(position - expected)[:2].sum())
-                self.displacement[name] += max(0.0, off - 2e-3)
+            x, y, z = p.getBasePositionAndOrientation(body, physicsClientId=self._client)[0]
+            if name in expected:
+                at = expected[name]
+                off = abs(x - at[0]) + abs(y - at[1])
+                self.displacement[name] += max(0.0, float(off) - 2e-3)
             else:
-                off = float(np.abs(position - self._rest[name]).sum())
-                self.displacement[name] = max(self.displacement[name], off)
+                at = self._rest[name]
+                off = abs(x - at[0]) + abs(y - at[1]) + abs(z - at[2])
+                self.displacement[name] = max(self.displacement[name], float(off))
 
     def _held_body(self) -> int | None:
         touched = [
