@@ -41,6 +41,9 @@ def processes(config: Config, jobs: Iterable[Job], workers: int,
     then reported. Workers end with the generator.
     """
     context = mp.get_context("spawn")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        # Read as soon as a worker imports numpy, so they have to be there before it starts.
+        os.environ.setdefault(name, "1")
     waiting = deque((job, 1) for job in jobs)
     pool: dict[Connection, tuple[Any, tuple[Job, int] | None]] = {}
     try:
@@ -84,7 +87,6 @@ def _serve(pipe: Connection, run: Runner, config: Config) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     while True:
         try:
             job = pipe.recv()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from safety_filter.bench.methods import METHODS
@@ -52,9 +52,8 @@ def task_of(job: Job) -> str:
 def run_job(config: Config, job: Job, film: Any = None) -> dict[str, Any]:
     """Run one episode; returns its line of the results."""
     from safety_filter.bench.episode import Timing, run_episode
-    from safety_filter.sim.scene import generate
 
-    scene = generate(job.seed, job.suite)
+    scene = _scene(job.seed, job.suite)
     timing = Timing(**config.timing)
     if job.method == CHECK:
         brain, eyes, guard = _informed(), None, METHODS["none"].make()
@@ -71,9 +70,19 @@ def run_job(config: Config, job: Job, film: Any = None) -> dict[str, Any]:
 @cache
 def _one_thread() -> None:
     """As many workers as cores: each takes one."""
+    import cv2
     import torch
 
+    cv2.setNumThreads(1)
     torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=8)
+def _scene(seed: int, suite: str) -> Any:
+    """The methods of a scene follow each other, and some scenes take 0.3 s to lay out."""
+    from safety_filter.sim.scene import generate
+
+    return generate(seed, suite)
 
 
 @cache

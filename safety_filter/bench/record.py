@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ LOST = -0.05  # m: a target below this has left the table
 ON_TARGET = 0.05  # m between the centres of a track and of the thing it is taken for
 DISTANCE_EVERY = 3  # looks between two points of the distance's course
 JERK_EVERY = 4  # physics steps between two samples of joint velocity
+STATE_EVERY = 4  # physics steps between two states remembered for the cause of a failure
+RECENT = 720  # of those, the last 12 s
 RESULT = """success, collided, safe_success: bool; end: why it ended; success_time: s or None;
 ets: policy steps of 0.05 s until success, of the whole episode without; duration: s;
 collisions: contacts that should not have been; cause: of the first one, or of the failure;
@@ -39,7 +41,7 @@ class Recorder:
     def __init__(self, world: World) -> None:
         self._world = world
         self._states: Counter[str] = Counter()
-        self._recent: list[str] = []
+        self._recent: deque[str] = deque(maxlen=RECENT)
         self._steps = self._looks = 0
         self._changes: list[float] = []
         self._nearest, self._course = np.inf, []
@@ -94,7 +96,8 @@ class Recorder:
         world = self._world
         self._steps += 1
         self._states[step.state] += 1
-        self._recent = [*self._recent[-719:], step.state] if self._steps % 4 == 0 else self._recent
+        if self._steps % STATE_EVERY == 0:
+            self._recent.append(step.state)
         self._changes.append(step.change if step.change > 1e-6 else 0.0)
         if self._steps % JERK_EVERY == 0:
             self._qd.append(world.joint_state()[1])
