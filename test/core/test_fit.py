@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ from safety_filter.core.fit import (
     sphere_directions,
 )
 from safety_filter.core.fit_robot import fit_robot, write_robot
-from safety_filter.core.mesh import surface_samples
-from safety_filter.core.robot import RobotModel, read_config
+from safety_filter.core.mesh import link_triangles, surface_samples
+from safety_filter.core.robot import RobotModel, read_config, urdf_path
 
 
 def box(half: tuple[float, float, float]) -> np.ndarray:
@@ -137,3 +138,18 @@ def test_command_writes_the_file_and_reports_errors(tmp_path: Path,
     args = parser.parse_args(['fit-robot', str(tmp_path / 'no.urdf'), '-o', str(out)])
     assert args.run(args) == 1
     assert 'not found' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name, link', [('panda', 'panda_leftfinger'), ('panda', 'panda_link7'),
+                                        ('kuka_iiwa', 'lbr_iiwa_link_7'), ('xarm6', 'link6')])
+def test_the_command_in_a_shipped_file_gives_its_spheres(name: str, link: str) -> None:
+    spec = read_config(name)
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    args = parser.parse_args(spec['fit']['command'].split()[1:])
+    counts = dict(pair.split('=') for pair in args.count)
+    assert set(counts) == set(spec['bodies']) and spec['fit']['spheres'] <= 40
+    urdf = urdf_path(spec)
+    element = next(e for e in ET.parse(urdf).getroot().findall('link') if e.get('name') == link)
+    cover = cover_link(link, link_triangles(element, [urdf.parent]), int(counts[link]))
+    assert np.allclose(cover.spheres, spec['bodies'][link]['spheres'], atol=2e-5)
