@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -69,6 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
                     (arguments.out / name).unlink(missing_ok=True)
             engine = engine_of(arguments.workers, arguments.ray, arguments.address)
             content = execute(_plan(arguments), engine, arguments.check)
+        print(table(content))
+        if not arguments.check:
+            from safety_filter.bench.report import write
+
+            print(f"wrote {write(content, arguments.out, films=not arguments.no_films)}")
     except (StoreError, EngineError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -77,15 +83,17 @@ def run(arguments: argparse.Namespace) -> int:
               "the same command continues", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"bench: {error}; the episodes until now are kept: make room and run the same "
-              "command again", file=sys.stderr)
+        print(f"bench: {error}; the episodes until now are kept: {_remedy(error)} and run the "
+              "same command again", file=sys.stderr)
         return 1
-    print(table(content))
-    if not arguments.check:
-        from safety_filter.bench.report import write
-
-        print(f"wrote {write(content, arguments.out, films=not arguments.no_films)}")
     return 1 if content["errors"] else 0
+
+
+def _remedy(error: OSError) -> str:
+    """What to do about a file that cannot be read or written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room"
+    return "let --out be a folder that can be written"
 
 
 def _plan(arguments: argparse.Namespace) -> Any:

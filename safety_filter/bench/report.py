@@ -13,6 +13,12 @@ from safety_filter.bench.plots import bars, courses, legend
 
 COURSES = ("none", "knows", "ours")
 SUITES_WITH_FILMS = 3
+_COLUMNS = (
+    "n: episodes. CAR: episodes in which no obstacle was displaced by more than 1 mm (L1). ETS: "
+    "policy steps of 0.05 s until success, of the whole episode without one. Nearest: least true "
+    "distance of arm or held object to an obstacle, below zero inside it. Change: of the tool's "
+    "commanded velocity, mean over the time in which it was changed, and median over all of the "
+    "time. Wrong, no target: share of the looks before the grasp.")
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem}
 body{color:#222}table{border-collapse:collapse;margin:1rem 0;font-size:14px}
@@ -20,7 +26,7 @@ td,th{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:right}
 td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}tr.first td{border-top:2px solid #888}
 td:nth-child(-n+2){white-space:nowrap}
 .bad{color:#b3261e}video{width:100%;background:#111}code{background:#f3f3f3;padding:0 .2rem}
-svg{max-width:100%}
+svg{max-width:100%}.small{font-size:13px;color:#555}.wide{overflow-x:auto}
 """
 
 
@@ -40,7 +46,8 @@ def page(content: Mapping[str, Any], films: Sequence[tuple[str, Path]] = ()) -> 
     """The page as text; films are (caption, file beside the page)."""
     results, config = content["results"], content["config"]
     unfinished = "" if content["complete"] else (
-        '<p class="bad">The run did not finish; these are the episodes until now.</p>')
+        '<p class="bad">The run did not finish: these are the episodes until now, n of them in '
+        "each row. The same command continues.</p>")
     left_out = f"{len(content['excluded'])} scenes that the informed expert could not complete " \
         "without contact are left out." if content["excluded"] else ""
     errors = "".join(f"<li>{html.escape(e['suite'])} {e['seed']} {html.escape(e['method'])}: "
@@ -55,16 +62,19 @@ def page(content: Mapping[str, Any], films: Sequence[tuple[str, Path]] = ()) -> 
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <title>safety_filter benchmark</title><style>{_STYLE}</style>
 <h1>Benchmark of the safety filter</h1>{unfinished}
-<p>Policy <code>{config["policy"]}</code>, perception <code>{config["perception"]}</code>, seeds
-{content["seed0"]} to {content["seed0"] + content["episodes_per_suite"] - 1} of each suite, the
-same for all methods. A collision is any touch of arm, hand or held object that the task does not
+<p>Policy <code>{config["policy"]}</code>, perception <code>{config["perception"]}</code>,
+{content["episodes_per_suite"]} seeds of each suite from {content["seed0"]} on, the same for all
+methods. A collision is any touch of arm, hand or held object that the task does not
 need, judged at every physics step. Intervals: Wilson, 95 %. {left_out}</p>
-{_table(results)}{legend(results)}
+{_table(results)}<p class="small">{_COLUMNS}</p>{legend(results)}
 {bars(results, "collisions_rate", "episodes with a collision")}
 {bars(results, "safe_successes_rate", "task done without any collision")}
 <h2>Ours against each method, on the same scenes</h2>{_pairs(content["pairs"])}
+<p class="small">Points: ours less the other, in % of the n scenes that both have run. Only ours,
+only it: scenes in which one of the two did and the other did not. p: exact McNemar test.</p>
 <h2>Nearest distance over time</h2>{_courses(content)}
 <h2>Causes</h2>{_causes(results)}
+<h2>Stops</h2>{_stops(results)}
 <h2>Films</h2>{videos or "<p>None made.</p>"}{errors}
 <h2>Methods</h2><table>{about}</table>
 <p>revision <code>{html.escape(content["git_revision"])}</code>, {machine["cores"]} cores of
@@ -76,7 +86,7 @@ def _rows(head: Sequence[str], rows: Sequence[tuple[bool, Sequence[str]]]) -> st
     cells = "".join(f"<th>{html.escape(c)}</th>" for c in head)
     body = "".join(f'<tr{" class=first" if first else ""}>'
                    + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for first, row in rows)
-    return f"<table><tr>{cells}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{cells}</tr>{body}</table></div>'
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
@@ -93,12 +103,13 @@ def _table(results: Sequence[Mapping[str, Any]]) -> str:
             *(_rate(r[f"{k}_rate"]) for k in ("collisions", "successes", "safe_successes")),
             f"{100 * r['car']:.1f}", f"{r['ets']:.0f}", f"{1e3 * r['min_distance_m']:.0f}",
             f"{1e3 * r['penetration_m']:.0f}", f"{1e3 * r['intervention_mean']:.0f}",
-            f"{100 * r['intervention_share']:.0f}", _percent(r["wrong_target_share"]),
-            _percent(r["lost_target_share"]), f"{r['jerk_rms']:.0f}"]))
+            f"{1e3 * r['intervention_median']:.0f}", f"{100 * r['intervention_share']:.0f}",
+            _percent(r["wrong_target_share"]), _percent(r["lost_target_share"]),
+            f"{r['jerk_rms']:.0f}"]))
         last = r["suite"]
     return _rows(["suite", "method", "n", "collision %", "success %", "safe success %", "CAR %",
-                  "ETS", "nearest mm", "penetration mm", "change mm/s", "changed %",
-                  "wrong target %", "no target %", "jerk rad/s^3"], rows)
+                  "ETS", "nearest mm", "penetration mm", "change mm/s", "median mm/s",
+                  "changed %", "wrong target %", "no target %", "jerk rad/s^3"], rows)
 
 
 def _percent(share: float | None) -> str:
@@ -141,6 +152,19 @@ def _causes(results: Sequence[Mapping[str, Any]]) -> str:
                              html.escape(r["method"]), label, html.escape(cause), str(count)]))
                 last = r["suite"]
     return _rows(["suite", "method", "", "cause", "episodes"], rows)
+
+
+def _stops(results: Sequence[Mapping[str, Any]]) -> str:
+    """Shares of time at a standstill by reason; what is below 0.05 % is left out."""
+    rows, last = [], None
+    for r in results:
+        for state, share in sorted(r["states"].items(), key=lambda x: -x[1]):
+            if state not in ("PASS", "FILTERED") and share >= 5e-4:
+                reason = state.removeprefix("STOPPED ").replace("_", " ")
+                rows.append((r["suite"] != last, [html.escape(r["suite"]),
+                             html.escape(r["method"]), html.escape(reason), _percent(share)]))
+                last = r["suite"]
+    return _rows(["suite", "method", "stopped for", "% of the time"], rows)
 
 
 def chosen_films(content: Mapping[str, Any]) -> list[tuple[str, list[Job]]]:

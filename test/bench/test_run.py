@@ -171,11 +171,12 @@ def test_summary_counts_pairs_and_leaves_out_what_cannot_be_solved() -> None:
 
 def test_report_shows_results_causes_and_the_films_it_was_given(tmp_path: Path) -> None:
     content = summarise(HEADER, sample(), False)
+    content["results"][0]["states"] = {"PASS": 0.9, "STOPPED joint_state": 0.1}
     films = chosen_films(content)
     assert films[0][0].startswith("dynamic-4, worst of ours") and "seed 1" in films[0][0]
     text = page(content, [("worst", Path("film_0.webm"))])
     for part in ("did not finish", "hand on mover: x", 'src="film_0.webm"', "<svg", "polyline",
-                 "-100.0"):
+                 "-100.0", "<td>joint state</td><td>10.0</td>", "4 seeds of each suite from 0 on"):
         assert part in text
 
 
@@ -200,6 +201,13 @@ def test_bad_arguments_say_what_was_expected(
     assert expected in capsys.readouterr().err
     assert main(["bench-sweep", "ours"]) == 2
     assert "expected of naive, knows" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_not_taken_for_a_full_disk(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["bench", "--out", str(tmp_path / "file")]) == 1
+    assert "let --out be a folder that can be written" in capsys.readouterr().err
 
 
 def test_tasks_go_round_with_the_seed() -> None:
