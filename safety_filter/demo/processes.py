@@ -6,30 +6,47 @@ import ctypes
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from safety_filter import graph
 
 _PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 6.0
+DOMAINS = range(1, 100)  # their ports lie below those that Linux gives to others
 
 
 def ros_environment(domain: int | None = None) -> dict[str, str]:
     """Environment for the nodes: discovery on this machine only, on a domain of its own.
 
-    domain: ROS_DOMAIN_ID; None draws one, so that two runs on a machine do not meet.
+    domain: ROS_DOMAIN_ID; None draws one that is free, so that two runs on a machine do not meet.
     """
     environment = {**os.environ, **graph.environment_variables()}
     if domain is None:
-        domain = random.SystemRandom().randrange(1, 100)
+        domain = _free_domain(random.SystemRandom().sample(DOMAINS, len(DOMAINS)))
     environment["ROS_DOMAIN_ID"] = str(domain)
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     environment.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     return environment
+
+
+def _free_domain(candidates: Sequence[int]) -> int:
+    """The first domain that nobody on this machine has joined.
+
+    A domain's first participant holds the port 7400 + 250 domain + 10 (DDSI-RTPS 2.3, 9.6.1.1).
+    """
+    for domain in candidates:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))
+            except OSError:
+                continue
+            return domain
+    return candidates[0]
 
 
 def _prepare_child(nice: int) -> None:

@@ -14,8 +14,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from safety_filter.cli import main
+from safety_filter.demo.processes import DOMAINS, _free_domain, ros_environment
 
 pytestmark = pytest.mark.ros
 
@@ -100,6 +105,19 @@ def test_too_little_room_for_the_results_is_told_before_anything_starts(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 2**20))
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
     assert "10 MiB free, expected at least 200" in capsys.readouterr().err
+
+
+def test_a_domain_that_somebody_has_joined_is_not_drawn() -> None:
+    context = Context()
+    taken = int(ros_environment()["ROS_DOMAIN_ID"])
+    free = next(d for d in DOMAINS if d != taken and _free_domain([d, 0]) == d)
+    rclpy.init(context=context, domain_id=taken, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Node("somebody", context=context)
+        assert _free_domain([taken, free]) == free
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
 
 
 @pytest.mark.parametrize("display", ["", ":987"])

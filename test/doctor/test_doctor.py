@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ros
 
 
 def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
-    code = main(["doctor", "--seconds", "2", "--json", *arguments])
+    code = main(["doctor", "--seconds", "4", "--json", *arguments])
     found = json.loads(capsys.readouterr().out)["findings"]
     return code, {f["code"]: f["says"] for f in found}
 
