@@ -37,6 +37,7 @@ from safety_filter.perception.targets import (
     Selection,
     TargetSelector,
     named_classes,
+    share_of,
 )
 from safety_filter.perception.tracker import Track, Tracker
 
@@ -272,20 +273,18 @@ class Perception:
         return motion, np.concatenate([velocity - np.cross(omega, tool[:3, 3]), omega])
 
     def _candidates(self, held: int | None) -> list[Candidate]:
-        """Tracks that may be meant: objects with an empty hand, supports with a full one."""
-        out = []
-        for t in self.tracker.tracks:
-            support = t.class_id in self.supports
-            if t.confirmed and t.id != held and support == (held is not None):
-                hidden = t.visible < self.params.hidden_fraction
-                out.append(Candidate(t.id, hidden, self._may_be_meant(t, support)))
-        return out
+        """Tracks that may be meant: objects with an empty hand, supports with a full one.
 
-    def _may_be_meant(self, track: Track, support: bool) -> bool:
-        """Whether an instruction that names classes names one that the track was taken for."""
-        named = self._named[support]
-        votes = sum(v for c, v in track.votes.items() if c in named)
-        return not named or votes >= self.params.named_share * sum(track.votes.values())
+        Where something of a class stands that the instruction names, what is clearly of another
+        class is not meant. What the detector does not know may be: it overlooks things.
+        """
+        p, full = self.params, held is not None
+        tracks = [t for t in self.tracker.tracks
+                  if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
+        named = self._named[full]
+        told = any(t.class_id in named for t in tracks)
+        return [Candidate(t.id, t.visible < p.hidden_fraction,
+                          not told or share_of(named, t.votes) >= p.named_share) for t in tracks]
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,
               released: int | None) -> tuple[Tracks, Tracks]:

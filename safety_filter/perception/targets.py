@@ -2,11 +2,11 @@
 
 Score of a track: attention mass under its mask over a window, divided by its visible area over
 that window (a density; 1 is uniform attention). The best track is the target if it leads the
-second by a gap for a while, exceeds uniform attention by a floor, is what the instruction names as
-far as its words are classes of the detector, and no plausible candidate is hidden: a hidden
-candidate cannot be pointed at, and the confidence does not show it. A target once selected stays
-until its lead is gone (hysteresis). Everything else is no target: stale, unreadable or absent
-attention, no lead, a hidden candidate, attention to what the words do not name. It fails closed:
+second by a gap for a while, exceeds uniform attention by a floor, does not contradict the words
+of the instruction (`Candidate.named`), and no plausible candidate is hidden: a hidden candidate
+cannot be pointed at, and the confidence does not show it. A target once selected stays until its
+lead is gone (hysteresis). Everything else is no target: stale, unreadable or absent attention, no
+lead, a hidden candidate, attention to one class where the words name another. It fails closed:
 without a target every track is an obstacle.
 """
 
@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.params import PerceptionParams
 
 F32 = NDArray[np.float32]
@@ -71,6 +72,13 @@ def named_classes(instruction: str, names: Mapping[int, str]) -> frozenset[int]:
     """Classes whose names occur in an instruction as whole words, whatever the case."""
     return frozenset(i for i, name in names.items()
                      if re.search(rf"\b{re.escape(name)}s?\b", instruction, re.IGNORECASE))
+
+
+def share_of(classes: frozenset[int], votes: Mapping[int, float]) -> float:
+    """Share of `classes` in the sightings in which the class was known; 1 if it never was."""
+    known = {c: v for c, v in votes.items() if c != UNKNOWN_CLASS}
+    total = sum(known.values())
+    return sum(v for c, v in known.items() if c in classes) / total if total > 0 else 1.0
 
 
 def density(attention: F32, owner: NDArray[np.int32], ids: Sequence[int],

@@ -183,6 +183,7 @@ def attend_to_the_cube(bench, cell, shapes):
     [
         ("put the red cube in the bin", True),
         ("put the red can in the bin", False),  # the detector knows what a can looks like
+        ("put the red ball in the bin", True),  # no ball in sight: it may take it for a cube
         ("fetch that thing", True),  # names nothing that the detector knows
     ],
 )
