@@ -61,6 +61,9 @@ def test_its_bodies_are_those_of_the_whole_robot(panda: RobotModel) -> None:
     rotation, position, _ = arm.tool(HOME)
     placed = tool.spheres['offset'] @ rotation.T + position
     assert np.allclose(placed, arm.spheres(HOME, panda.max_opening)[-len(placed):], atol=1e-4)
+    assert np.allclose(tool.spheres['radius'], panda.spheres['radius'][-len(placed):], atol=1e-4)
+    # the sphere before the first of these is on the arm
+    assert panda.spheres['kind'][-len(placed) - 1] != tool.spheres['kind'][0]
 
 
 def test_a_safe_twist_passes_unchanged_and_the_state_says_what_is_covered() -> None:
