@@ -16,6 +16,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
@@ -244,6 +246,15 @@ class Rig:
         self.wait(future.done, timeout, f"an answer of {service}")
         answer: Any = future.result()
         return bool(answer.success), str(answer.message)
+
+    def change(self, node: str, transition: int) -> bool:
+        """Ask a node for a lifecycle transition; whether it was done."""
+        client = self.node.create_client(ChangeState, f"{node}/change_state")
+        self.wait(client.service_is_ready, START_SECONDS, f"{node}/change_state")
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.wait(future.done, START_SECONDS, "a transition")
+        answer: Any = future.result()
+        return bool(answer.success)
 
     def set_parameter(self, node: str, name: str, value: float) -> tuple[bool, str]:
         """Set a number of a node; (whether it took it, the reason)."""

@@ -96,7 +96,7 @@ class PerceptionNode(ManagedNode):
         self._attention_msg: Image | None = None
         self._last_map: np.ndarray | None = None  # for the overlay
         self._newest: Latest[tuple[Image, Image]] = Latest()
-        self._instruction: str | None = None  # one that perception does not know yet
+        self._instruction = self._told = ""  # the newest words, and those perception knows
         self._reset_wanted = threading.Event()
         self._rate, self._image_rate = RateMeter(60), RateMeter(60)
         self._stages: dict[str, Percentiles] = defaultdict(lambda: Percentiles(300))
@@ -153,7 +153,7 @@ class PerceptionNode(ManagedNode):
         except (DetectorError, ValueError, OSError, ParamError) as error:
             raise ConfigureError(str(error)) from error
         self._map = AttentionMap
-        self._perception = Perception(tuning, detector, mask)
+        self._perception, self._told = Perception(tuning, detector, mask), ""
         self._joints.configure(robot.arm_joints, robot.finger_joints)
 
     def activate(self) -> None:
@@ -210,8 +210,9 @@ class PerceptionNode(ManagedNode):
             if self._reset_wanted.is_set():
                 self._reset_wanted.clear()
                 self._perception.reset()
-            words, self._instruction = self._instruction, None
-            if words is not None:
+            words = self._instruction  # the executor may replace it at any time
+            if words != self._told:
+                self._told = words
                 self._perception.instruct(words)
             if pair is None:
                 continue

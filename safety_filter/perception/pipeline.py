@@ -134,7 +134,7 @@ class Perception:
         self._masks: dict[int, Detection] = {}
 
     def instruct(self, instruction: str) -> None:
-        """Take the words of the task; other words forget the target, not the tracks."""
+        """Take the words of a new task: the target is forgotten, the tracks are not."""
         named = named_classes(instruction, dict(enumerate(self.detector.names)))
         self._named = {False: named - self.supports, True: named & self.supports}
         self.selector.reset()

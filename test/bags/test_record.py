@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, obstacle, passing, running
 from rosbags.rosbag2 import Reader
 
@@ -45,15 +44,6 @@ def rig(bench: Rig) -> Rig:
     """The bench as it began, whatever the test before did."""
     bench.restore(NODE)
     return bench
-
-
-def _change(rig: Rig, transition: int) -> None:
-    """Ask the filter for a lifecycle transition."""
-    client = rig.node.create_client(ChangeState, f"{NODE}/change_state")
-    rig.wait(client.service_is_ready, EVENT_SECONDS, "change_state")
-    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-    rig.wait(future.done, EVENT_SECONDS, "a transition")
-    assert future.result().success
 
 
 @contextmanager
@@ -87,9 +77,9 @@ def test_a_live_recording_reproduces_every_decision(rig: Rig, tmp_path: Path) ->
         rig.wait_state(NODE, "STOPPED operator")
         rig.call(f"{NODE}/reset")
         rig.wait_state(NODE, "PASS")
-        _change(rig, Transition.TRANSITION_DEACTIVATE)
+        assert rig.change(NODE, Transition.TRANSITION_DEACTIVATE)
         time.sleep(0.2)
-        _change(rig, Transition.TRANSITION_ACTIVATE)
+        assert rig.change(NODE, Transition.TRANSITION_ACTIVATE)
         rig.wait_state(NODE, "PASS")
         time.sleep(0.5)
         recorder.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import GetState
 from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, running
 from std_msgs.msg import String
 
@@ -20,14 +20,6 @@ from safety_filter.nodes.qos import LATCHED
 pytestmark = pytest.mark.ros
 FILTER, MONITOR = "filter_node", "monitor_node"
 INACTIVE = 1.0  # s during which a node is left deactivated
-
-
-def _change(rig: Rig, node: str, transition: int) -> bool:
-    client = rig.node.create_client(ChangeState, f"{node}/change_state")
-    rig.wait(client.service_is_ready, START_SECONDS, f"{node}/change_state")
-    future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-    rig.wait(future.done, START_SECONDS, "a transition")
-    return bool(future.result().success)
 
 
 def _state(rig: Rig, node: str) -> int:
@@ -52,21 +44,21 @@ def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: 
         try:
             rig.wait_state(FILTER, "unconfigured", START_SECONDS)
             assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
-            assert _change(rig, FILTER, Transition.TRANSITION_CONFIGURE)
+            assert rig.change(FILTER, Transition.TRANSITION_CONFIGURE)
             rig.wait_state(FILTER, "inactive")
             rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
             # Zeros flow from the filter through the monitor; nothing moves
             rig.wait(lambda: rig.message(MONITOR) == "PASSING", START_SECONDS, "the monitor")
             begun = time.monotonic()
             assert all(not qd.any() for _, qd in rig.watch(0.5))
-            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            assert rig.change(FILTER, Transition.TRANSITION_ACTIVATE)
             rig.wait_moving()
-            assert _change(rig, FILTER, Transition.TRANSITION_DEACTIVATE)
+            assert rig.change(FILTER, Transition.TRANSITION_DEACTIVATE)
             rig.wait_state(FILTER, "inactive")
             rig.wait_still()
             assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
             # Activating again is like a reset: not before the command is near zero
-            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            assert rig.change(FILTER, Transition.TRANSITION_ACTIVATE)
             rig.wait_state(FILTER, "STOPPED operator: reset waits: command")
             assert not rig.qd.any()
             rig.twist = np.zeros(6)
@@ -76,22 +68,22 @@ def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: 
             # An operator's stop outlasts a deactivation
             rig.call(f"{FILTER}/stop")
             rig.twist = np.zeros(6)
-            assert _change(rig, FILTER, Transition.TRANSITION_DEACTIVATE)
-            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVATE)
+            assert rig.change(FILTER, Transition.TRANSITION_DEACTIVATE)
+            assert rig.change(FILTER, Transition.TRANSITION_ACTIVATE)
             rig.wait_state(FILTER, "STOPPED operator: stopped")
             rig.call(f"{FILTER}/reset")
             rig.wait_passing()
             # The monitor too goes on with zeros when it is deactivated
-            assert _change(rig, MONITOR, Transition.TRANSITION_DEACTIVATE)
+            assert rig.change(MONITOR, Transition.TRANSITION_DEACTIVATE)
             rig.wait_state(MONITOR, "inactive")
             rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
             assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
             # Silence while a node is inactive would be this long; the rest is the machine's
             assert _gap(rig, begun, time.monotonic()) < 0.8 * INACTIVE
             # Shutdown leaves zeros
-            assert _change(rig, MONITOR, Transition.TRANSITION_ACTIVATE)
+            assert rig.change(MONITOR, Transition.TRANSITION_ACTIVATE)
             rig.wait_moving()
-            assert _change(rig, FILTER, Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            assert rig.change(FILTER, Transition.TRANSITION_ACTIVE_SHUTDOWN)
             rig.wait_state(FILTER, "shut down")
             rig.wait_still()
         finally:
@@ -104,7 +96,7 @@ def test_a_node_that_cannot_be_configured_stays_unconfigured(tmp_path: Path) -> 
         rig = Rig()
         try:
             rig.wait_state(FILTER, "unconfigured", START_SECONDS)
-            assert not _change(rig, FILTER, Transition.TRANSITION_CONFIGURE)
+            assert not rig.change(FILTER, Transition.TRANSITION_CONFIGURE)
             rig.wait_state(FILTER, "not configured: robot: ur5e: its URDF is not shipped")
             assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
         finally:

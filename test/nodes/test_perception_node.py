@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
+from lifecycle_msgs.msg import Transition
 from ros_rig import EVENT_SECONDS, START_SECONDS, Rig, running
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
@@ -288,3 +289,9 @@ def test_a_target_must_be_what_the_instruction_names(cell: Any, world: World) ->
         lambda: "not what the instruction names" in rig.message(NODE), EVENT_SECONDS, "the veto"
     )
     assert not (camera.tracks()["role"] == Role.TARGET).any()
+    for name in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+        assert rig.change(NODE, getattr(Transition, f"TRANSITION_{name}"))
+    camera.tracks()
+    rig.wait(
+        lambda: "not what the instruction names" in rig.message(NODE), EVENT_SECONDS, "the veto"
+    )
