@@ -119,13 +119,14 @@ class PerceptionNode(ManagedNode):
     # -- life ---------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        """Load the detector and the robot's geometry."""
+        """Load the detector and the robot's geometry, and compile what the first picture needs."""
         import cv2
 
         from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
         from safety_filter.perception.pipeline import Perception
         from safety_filter.perception.robot_mask import RobotMask
         from safety_filter.perception.targets import AttentionMap
+        from safety_filter.perception.warm_up import warm_up
 
         cv2.setNumThreads(1)
         p = self.params
@@ -154,6 +155,7 @@ class PerceptionNode(ManagedNode):
             raise ConfigureError(str(error)) from error
         self._map = AttentionMap
         self._perception, self._told = Perception(tuning, detector, mask), ""
+        warm_up(self._perception, len(robot.arm_joints))
         self._joints.configure(robot.arm_joints, robot.finger_joints)
 
     def activate(self) -> None:
