@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import time
 from collections import Counter
@@ -22,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from safety_filter.bench.prove import revision
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
@@ -30,6 +28,7 @@ from safety_filter.core.nominal import TWIST
 from safety_filter.core.robot import Array, RobotModel
 from safety_filter.core.rows import CANDIDATES
 from safety_filter.core.wire import Tracks, empty_tracks
+from safety_filter.demo.summary import git_revision, machine, versions
 
 RATE = 250.0
 HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.8])
@@ -157,8 +156,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f'{solver} N={count:3d}: p50 {case["p50_us"]:7.1f} us, CPU p99 '
                   f'{case["cpu_p99_us"]:7.1f} us, {case["rows"]} rows, {case["active_rows"]} kept '
                   f'{case["states"]} {case["stops"]}', flush=True)
-    result = {'schema': 1, 'revision': revision(), 'machine': platform.platform(),
-              'cpu': platform.processor(), 'bodies': len(robot.spheres), 'rate_hz': RATE,
+    result = {'schema_version': 2, 'git_revision': git_revision(Path(__file__).parent),
+              'machine': machine(), 'versions': versions(), 'bodies': len(robot.spheres),
+              'rate_hz': RATE,
               'start_up_s': round(compile_s, 2), 'cases': cases,
               'memory_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -24,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from safety_filter.bench.filter_speed import HOME, RATE, command
-from safety_filter.bench.prove import revision
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
 from safety_filter.core.kernel import moves_with_arm
 from safety_filter.core.robot import Array, RobotModel
 from safety_filter.core.wire import empty_tracks
+from safety_filter.demo.summary import git_revision, machine, versions
 
 PINNED = ('cbfpy==0.1.0', 'elastiqp==0.2.0', 'jax==0.10.2', 'jaxlib==0.10.2')
 BACKENDS = ('qpax', 'elastiqp')
@@ -157,8 +156,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f'bench-peers: {error}', file=sys.stderr)
         return 1
     args.out.write_text(json.dumps({
-        'schema': 1, 'revision': revision(), 'machine': platform.platform(), 'peers': PINNED,
-        'cases': cases}, indent=1) + '\n')
+        'schema_version': 2, 'git_revision': git_revision(Path(__file__).parent),
+        'machine': machine(), 'versions': versions(), 'peers': PINNED, 'cases': cases},
+        indent=1) + '\n')
     return 0
 
 

@@ -9,7 +9,7 @@ from core.rig import track
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety_filter.bench.invariance import distance_by_bisection
+from safety_filter.bench.adversary import distance_by_bisection
 from safety_filter.core.ellipsoids import (
     ELLIPSOID_DTYPE,
     SMALLEST_AXIS,

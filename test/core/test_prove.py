@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from safety_filter.bench import prove
-from safety_filter.bench.invariance import Case
+from safety_filter.bench.adversary import Case
 from safety_filter.core.robot import RobotModel
 
 
@@ -21,15 +22,20 @@ def test_a_thousand_runs_find_no_unnoticed_collision() -> None:
     assert result['full']['runs'] >= 1000 and result['full']['failed'] == 0
     assert result['full']['limit_excess'] <= 1e-9
     assert result['full']['told_of_a_broken_bound'] == 0
-    assert all(row['failed'] > 0 for row in result['removed'].values())
+    assert all(row['failed'] >= prove.BITE * row['runs'] for row in result['removed'].values())
     assert all(row['failed'] == 0 for row in result['kept'].values())
 
 
-def test_summary_keeps_the_cases_that_failed(panda: RobotModel) -> None:
+def outcomes(count: int) -> list[Any]:
+    return [prove._outcome(Case(seed=k, duration=0.02)) for k in range(count)]
+
+
+def test_summary_counts_what_failed_and_keeps_its_cases(panda: RobotModel) -> None:
     prove._robot[:] = [panda]
-    outcomes = [prove._outcome(Case(seed=k, duration=0.05)) for k in range(2)]
-    result = prove.summary(outcomes)
-    assert result['runs'] == 2 and result['failed'] == 0 and result['failing_cases'] == []
+    fine, bad = outcomes(2)
+    result = prove.summary([fine, replace(bad, least_while_vouched=-0.001, least=-0.001)])
+    assert (result['runs'], result['failed'], result['touched_after_a_stop']) == (2, 1, 0)
+    assert [case['seed'] for case in result['failing_cases']] == [1]
 
 
 def test_cross_entropy_search_draws_new_cases(panda: RobotModel) -> None:
@@ -38,15 +44,50 @@ def test_cross_entropy_search_draws_new_cases(panda: RobotModel) -> None:
     assert len({o.case.latency for o in found}) == 8
 
 
+def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    """What a torn file holds in whole lines is taken as it stands, the rest is run."""
+    todo = [prove.Job('full', k, Case(seed=k, duration=0.02)) for k in range(4)]
+    part = tmp_path / 'prove.part'
+    whole = prove.collect(todo, part, 'one', 1)['full']
+    lines = part.read_text().splitlines(keepends=True)
+    assert len(lines) == 5
+    known = [line.replace('"reason": ""', '"reason": "known"') for line in lines[:3]]
+    part.write_text(''.join(known) + lines[3][:40])
+    again = prove.collect(todo, part, 'one', 1)['full']
+    assert [o.reason for o in again] == ['known', 'known', '', '']
+    assert [replace(o, reason='') for o in again] == whole
+    assert part.read_text().splitlines(keepends=True) == known + lines[3:]
+
+
+def test_results_of_other_code_are_not_mixed_in(tmp_path: Path) -> None:
+    part = tmp_path / 'prove.part'
+    prove.collect([prove.Job('full', 0, Case(seed=0, duration=0.02))], part, 'one', 1)
+    assert prove._known(part, 'one') and not prove._known(part, 'two')
+    assert prove.fingerprint(10, 0) == prove.fingerprint(10, 0) != prove.fingerprint(10, 1)
+
+
+def test_every_set_of_the_search_has_its_jobs() -> None:
+    todo = list(prove.jobs(5, 0))
+    assert len({job.key for job in todo}) == len(todo)
+    names = [job.name for job in todo]
+    assert names.count('full') == 5 and names.count('removed latency') == prove.HARD_RUNS
+    assert {job.name for job in todo if job.searched} == {'cross_entropy'}
+    assert all(job.case.beyond == prove.BEYOND for job in todo if 'beyond' in job.name)
+    assert all(bool(job.case.without) == job.name.startswith('removed') for job in todo)
+
+
 def test_report_fails_for_whatever_must_not_be(capsys: pytest.CaptureFixture[str]) -> None:
     def result(**changes: int) -> dict[str, Any]:
         row = {'runs': 4, 'failed': 0, 'least_while_vouched_m': 0.01, 'stopped': 0, 'noticed': 3,
                'told_of_a_broken_bound': 0, 'unnoticed_and_explained': 1, 'failed_unnoticed': 0,
-               'told_though_explained': 0}
-        return {'full': row, 'cross_entropy': row, 'removed': {'latency': {**row, 'failed': 2}},
+               'told_though_explained': 0, 'touched_after_a_stop': 0}
+        return {'full': row, 'cross_entropy': row,
+                'removed': {'latency': {**row, 'failed': changes.pop('bitten', 3)}},
                 'kept': {'latency': row}, 'beyond_bounds': {'chasing': {**row, **changes}}}
 
     assert prove.report(result()) == 0
     assert 'chasing: noticed in 3 of 4' in capsys.readouterr().out
     assert prove.report(result(failed_unnoticed=1)) == 1
     assert prove.report(result(told_though_explained=1)) == 1
+    assert prove.report(result(bitten=2)) == 1, 'half of them is no majority to rely on'
+    assert 'not as it must be: latency' in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pinocchio as pin
 import pytest
 from core.rig import HOME, track
 
-from safety_filter.bench.invariance import distance_by_bisection
+from safety_filter.bench.adversary import distance_by_bisection
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample, tool_pose
