@@ -36,10 +36,9 @@ from safety_filter.perception.targets import (
     Candidate,
     Selection,
     TargetSelector,
-    named_classes,
-    share_of,
 )
 from safety_filter.perception.tracker import Track, Tracker
+from safety_filter.perception.words import Colours, meant, not_ruled_out
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -130,13 +129,16 @@ class Perception:
         self.tracker = Tracker(self.params, self.supports)
         self.selector = TargetSelector(self.params)
         self.holding = HoldDetector(self.params, self.supports)
+        self.colours = Colours()
         self._tool: tuple[float, F64] | None = None
         self._masks: dict[int, Detection] = {}
 
     def instruct(self, instruction: str) -> None:
         """Take the words of a new task: the target is forgotten, the tracks are not."""
-        named = named_classes(instruction, dict(enumerate(self.detector.names)))
-        self._named = {False: named - self.supports, True: named & self.supports}
+        names = dict(enumerate(self.detector.names))
+        self._meant = {full: meant(instruction, {i: name for i, name in names.items()
+                                                 if (i in self.supports) == full})
+                       for full in (False, True)}
         self.selector.reset()
 
     def update(self, stamp: float, rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64,
@@ -189,6 +191,8 @@ class Perception:
         grip = Grip(stamp, float(opening), robot.t_base_tool)
         held = self.holding.update(grip, self.tracker.tracks)
         self.selector.picture(stamp, owner)
+        self.colours.look(rgb, owner)
+        self.colours.forget({t.id for t in self.tracker.tracks})
         fault = self.selector.attend(attention) if attention is not None else None
         selection = self.selector.select(stamp, self._candidates(held))
         released = self.holding.released[0] if self.holding.released else None
@@ -275,16 +279,15 @@ class Perception:
     def _candidates(self, held: int | None) -> list[Candidate]:
         """Tracks that may be meant: objects with an empty hand, supports with a full one.
 
-        Where something of a class stands that the instruction names, what is clearly of another
-        class is not meant. What the detector does not know may be: it overlooks things.
+        What the words of the instruction rule out is not meant.
         """
-        p, full = self.params, held is not None
+        full = held is not None
         tracks = [t for t in self.tracker.tracks
                   if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
-        named = self._named[full]
-        told = any(t.class_id in named for t in tracks)
-        return [Candidate(t.id, t.visible < p.hidden_fraction,
-                          not told or share_of(named, t.votes) >= p.named_share) for t in tracks]
+        named = not_ruled_out(self._meant[full], {t.id: t.votes for t in tracks}, self.colours,
+                              self.params.named_share)
+        return [Candidate(t.id, t.visible < self.params.hidden_fraction, t.id in named)
+                for t in tracks]
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,
               released: int | None) -> tuple[Tracks, Tracks]:

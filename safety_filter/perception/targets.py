@@ -12,7 +12,6 @@ without a target every track is an obstacle.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.params import PerceptionParams
 
 F32 = NDArray[np.float32]
@@ -66,19 +64,6 @@ class Candidate:
     id: int
     hidden: bool
     named: bool = True
-
-
-def named_classes(instruction: str, names: Mapping[int, str]) -> frozenset[int]:
-    """Classes whose names occur in an instruction as whole words, whatever the case."""
-    return frozenset(i for i, name in names.items()
-                     if re.search(rf"\b{re.escape(name)}s?\b", instruction, re.IGNORECASE))
-
-
-def share_of(classes: frozenset[int], votes: Mapping[int, float]) -> float:
-    """Share of `classes` in the sightings in which the class was known; 1 if it never was."""
-    known = {c: v for c, v in votes.items() if c != UNKNOWN_CLASS}
-    total = sum(known.values())
-    return sum(v for c, v in known.items() if c in classes) / total if total > 0 else 1.0
 
 
 def density(attention: F32, owner: NDArray[np.int32], ids: Sequence[int],

@@ -18,6 +18,7 @@ NAMES = ["cube", "block", "can", "ball", "brick", "bottle", "carton", "duck", "p
          "bin", "zone"]
 DT = 1 / 15
 RGB = np.zeros((256, 256, 3), np.uint8)
+PAINT = {"cube": (200, 20, 25), "can": (25, 60, 200)}
 Q = np.zeros(7)
 
 
@@ -52,13 +53,16 @@ class Bench:
 
     def __init__(self, cell, **changes: object) -> None:
         self.cell, self.robot, self.time = cell, NoRobot(), 0.0
+        self.rgb = RGB.copy()
         self.perception = Perception(TABLE.validate(changes), GivenMasks(), self.robot)
 
     def look(self, opening: float = 0.08, blind: bool = False, attention=None):
         self.time += DT
         depth, masks = self.cell.picture()
         self.perception.detector.found = [] if blind else self.cell.detections(masks)
-        return self.perception.update(self.time, RGB, depth, self.cell.k, self.cell.pose, Q,
+        for name, mask in masks.items():
+            self.rgb[mask] = PAINT.get(name, 0)
+        return self.perception.update(self.time, self.rgb, depth, self.cell.k, self.cell.pose, Q,
                                       opening, attention)
 
 
@@ -182,8 +186,10 @@ def attend_to_the_cube(bench, cell, shapes):
     ("instruction", "target"),
     [
         ("put the red cube in the bin", True),
-        ("put the red can in the bin", False),  # the detector knows what a can looks like
+        ("put the blue can in the bin", False),  # the detector knows what a can looks like
         ("put the red ball in the bin", True),  # no ball in sight: it may take it for a cube
+        ("put the blue ball in the bin", False),  # but there is something blue
+        ("put the green ball in the bin", True),
         ("fetch that thing", True),  # names nothing that the detector knows
     ],
 )

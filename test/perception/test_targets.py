@@ -3,15 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.targets import (
     AttentionMap,
     Candidate,
     TargetSelector,
     density,
-    named_classes,
-    share_of,
 )
 
 A, B = 1, 2
@@ -195,25 +192,3 @@ def test_a_hidden_thing_that_the_words_do_not_name_keeps_no_target_back():
     assert Run().steps(20, attention(A), hidden).target is None
     unnamed = [Candidate(A, False), Candidate(B, True, named=False)]
     assert Run().steps(20, attention(A), unnamed).target == A
-
-
-@pytest.mark.parametrize(
-    ("text", "classes"),
-    [
-        ("Put the red CUBE in the bin", {0, 3}),
-        ("stack the cubes", {0}),
-        ("pick up the cubed ham", set()),
-        ("bring me the coffee mug.", {2}),
-        ("", set()),
-    ],
-)
-def test_words_name_classes_whole(text: str, classes: set[int]) -> None:
-    names = {0: "cube", 1: "can", 2: "coffee mug", 3: "bin"}
-    assert named_classes(text, names) == classes
-
-
-def test_only_known_sightings_speak_against_a_class():
-    cube = frozenset({0})
-    assert share_of(cube, {UNKNOWN_CLASS: 9.0}) == 1.0
-    assert share_of(cube, {UNKNOWN_CLASS: 9.0, 0: 1.0}) == 1.0
-    assert share_of(cube, {0: 1.0, 4: 3.0}) == 0.25
