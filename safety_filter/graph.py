@@ -19,6 +19,9 @@ import yaml
 
 PACKAGE = "safety_filter"
 SHARED_MEMORY = 160 * 2**20  # bytes free in /dev/shm for a segment in each process
+# Each chooses the middleware's transports
+TRANSPORTS = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE",
+              "FASTRTPS_DEFAULT_PROFILES_FILE")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -310,7 +313,8 @@ def environment_variables() -> dict[str, str]:
     """What each process needs: the shared-memory profile for images, one thread a numeric pool.
 
     Where shared memory is scarce (containers start with 64 MB) the middleware's own segment has
-    to do: it is enough for the pictures of the demo.
+    to do: it is enough for the pictures of the demo. A profile or transports that the user has
+    chosen stay.
     """
     variables = {
         "OMP_NUM_THREADS": "1",
@@ -318,7 +322,8 @@ def environment_variables() -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     shared = Path("/dev/shm")
-    if shared.is_dir() and shutil.disk_usage(shared).free >= SHARED_MEMORY:
+    chosen = any(os.environ.get(name) for name in TRANSPORTS)
+    if not chosen and shared.is_dir() and shutil.disk_usage(shared).free >= SHARED_MEMORY:
         profile = str(share("config/fastdds_shm.xml"))
         variables["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
         variables["FASTDDS_DEFAULT_PROFILES_FILE"] = profile

@@ -65,6 +65,7 @@ class Seen:
     profile: bool = False  # a Fast DDS profile is set
     shm_free: int | None = None
     shm_needed: int = 0
+    shm_users: tuple[str, ...] = ()  # others whose processes hold shared memory here
     rtprio: int = 0
     governor: str = ""
     overlap: float | None = None  # share of the arm's picture with the predicted depth
@@ -114,6 +115,9 @@ def _machine(seen: Seen) -> Iterator[Finding]:
     largest = max((s.size for s in seen.streams), default=0)
     if largest > IMAGE_SEGMENT and not seen.profile:
         yield found("shm.profile", size=largest / MB)
+    silent = [s for s in seen.streams if s.publishers and s.count == 0 and not s.optional]
+    if seen.shm_users and silent:
+        yield found("shm.users", users=", ".join(seen.shm_users))
     if not any(v.get("warning") for _, _, v in seen.states.values()) and seen.rtprio == 0:
         yield found("rt.off", limit=seen.rtprio)
     if seen.governor and seen.governor != "performance":

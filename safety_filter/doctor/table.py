@@ -125,6 +125,12 @@ TABLE: dict[str, Row] = {
         "Set FASTDDS_DEFAULT_PROFILES_FILE to config/fastdds_shm.xml in every process, or most"
         " are lost.",
     ),
+    "shm.users": Row(
+        _W, "something is silent, and processes of other users ({users}) are on this machine:"
+        " shared memory does not reach from one user to another",
+        "Run all as one user (containers: --user with the driver's), or, where no images go, set"
+        " FASTDDS_BUILTIN_TRANSPORTS=UDPv4 (not heeded with discovery range LOCALHOST).",
+    ),
     "middleware": Row(_N, "middleware {rmw}, domain {domain}, discovery {discovery}", ""),
     "rt.denied": Row(
         _W, "{node}: {warning}",

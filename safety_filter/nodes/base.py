@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -169,6 +171,13 @@ class ManagedNode(LifecycleNode):
         if self.failure:
             self.get_logger().fatal(self.failure)
         self.publish_state(STALE, "died" if self.failure else "shut down", {})
+
+    def create_wall_timer(
+        self, period: float, callback: Callable[[], None], group: CallbackGroup | None = None
+    ) -> None:
+        """Call `callback` every `period` s of real time: states and records must not stop where
+        simulated time stands still."""
+        self.create_timer(period, callback, group, Clock(clock_type=ClockType.STEADY_TIME))
 
     def now(self) -> float:
         """ROS clock, s."""

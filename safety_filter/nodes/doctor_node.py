@@ -25,6 +25,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 
 from safety_filter import graph
 from safety_filter.doctor.checks import Endpoint, Seen, Stream
+from safety_filter.doctor.machine import other_users
 from safety_filter.nodes import conversion
 from safety_filter.nodes.camera_check import CameraCheck
 from safety_filter.nodes.qos import LATCHED, NEWEST
@@ -165,6 +166,7 @@ class Doctor(Node):
         shared = Path("/dev/shm")
         seen.shm_free = shutil.disk_usage(shared).free if shared.is_dir() else None
         seen.shm_needed = graph.SHARED_MEMORY
+        seen.shm_users = other_users(shared, os.getuid())
         seen.rtprio = resource.getrlimit(resource.RLIMIT_RTPRIO)[0]
         governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
         seen.governor = governor.read_text().strip() if governor.is_file() else ""

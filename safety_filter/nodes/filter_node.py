@@ -111,9 +111,9 @@ class FilterNode(ManagedNode):
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
         self._figures: dict[str, object] = {}
-        self.create_timer(0.5, self._measure, group)
-        self.create_timer(1.0, self._diagnose, group)
-        self.create_timer(1.0 / self.params.marker_rate, self._mark, group)
+        self.create_wall_timer(0.5, self._measure, group)
+        self.create_wall_timer(1.0, self._diagnose, group)
+        self.create_wall_timer(1.0 / self.params.marker_rate, self._mark, group)
         self._ticks = TickStream(self, group)
 
     # -- life ---------------------------------------------------------------------------------
@@ -324,7 +324,10 @@ class FilterNode(ManagedNode):
     def _level(self, decision: Decision) -> bytes:
         if not self.active:
             return WARN
-        return ERROR if decision.state == "STOPPED" or self._monitor_fault else OK
+        if decision.state == "STOPPED" or self._monitor_fault:
+            return ERROR
+        worth = self._loop.warning or decision.no_target or decision.broken_bounds
+        return WARN if worth else OK
 
     def _values(self, decision: Decision) -> dict[str, object]:
         return {
@@ -360,10 +363,7 @@ class FilterNode(ManagedNode):
         if key == known and now - last < 1.0 / self.params.state_rate:
             return
         self._told = (key, now)
-        level = self._level(decision)
-        worth = self._loop.warning or decision.no_target or decision.broken_bounds
-        level = WARN if level == OK and worth else level
-        self.publish_state(level, message, self._values(decision))
+        self.publish_state(self._level(decision), message, self._values(decision))
 
     def _diagnose(self) -> None:
         decision = self._decision

@@ -109,7 +109,7 @@ class MonitorNode(ManagedNode):
         self._stop_filter = self.create_client(Trigger, "~/filter_stop")
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, object] = {}
-        self.create_timer(0.5, self._measure)
+        self.create_wall_timer(0.5, self._measure)
 
     @property
     def params(self) -> MonitorParams:

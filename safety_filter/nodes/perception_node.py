@@ -113,8 +113,8 @@ class PerceptionNode(ManagedNode):
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, float] = {}
-        self.create_timer(1.0, self._measure)
-        self.create_timer(0.1, self._tell)
+        self.create_wall_timer(1.0, self._measure)
+        self.create_wall_timer(0.1, self._tell)
 
     # -- life ---------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
@@ -24,6 +23,7 @@ from safety_filter.bags import ticks as columns
 from safety_filter.core.inputs import ObstacleSample
 from safety_filter.flight.recorder import Tick
 from safety_filter.nodes import conversion
+from safety_filter.nodes.base import ManagedNode
 from safety_filter.nodes.qos import LATCHED
 
 FORMAT = 1
@@ -46,7 +46,7 @@ _RELIABLE = QoSProfile(
 class TickStream:
     """`add` is called by the control loop, everything else by the executor."""
 
-    def __init__(self, node: Node, group: Any = None) -> None:
+    def __init__(self, node: ManagedNode, group: Any = None) -> None:
         self._node = node
         self._ticks: deque[tuple[int, int, Tick]] = deque(maxlen=KEPT)
         self._watched = False
@@ -58,7 +58,7 @@ class TickStream:
         self._obstacles = node.create_publisher(PointCloud2, "~/tick_obstacles", _RELIABLE)
         self._sent: ObstacleSample | None = None
         self._config = node.create_publisher(String, "~/config", LATCHED)
-        node.create_timer(PERIOD, self.publish, group)
+        node.create_wall_timer(PERIOD, self.publish, group)
 
     def describe(
         self, spec: Mapping[str, Any], urdf: str, n: int, params: Any, node_params: Any

@@ -88,8 +88,8 @@ class VlaNode(ManagedNode):
         group = MutuallyExclusiveCallbackGroup()
         self.create_timer(1.0 / p.twist_rate, self._play, group)
         self._figures: dict[str, float] = {}
-        self.create_timer(1.0, self._measure, group)
-        self.create_timer(0.1, self._tell, group)
+        self.create_wall_timer(1.0, self._measure, group)
+        self.create_wall_timer(0.1, self._tell, group)
 
     @property
     def params(self) -> VlaParams:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pwd
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 from safety_filter.doctor import table
 from safety_filter.doctor.checks import Endpoint, Seen, Stream, findings
+from safety_filter.doctor.machine import other_users
 from safety_filter.doctor.table import TABLE, Level, found
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
@@ -79,6 +83,7 @@ CASES: dict[str, Seen] = {
     "clock.ahead": _seen(_stream(ages=[-0.5] * 60)),
     "clock.far": _seen(_stream(ages=[1e6] * 60)),
     "shm.small": _seen(shm_free=2**20),
+    "shm.users": _seen(_stream(count=0, ages=[]), shm_users=("robot",)),
     "shm.profile": _seen(_stream(size=2**20), profile=False),
     "rt.off": _seen(rtprio=0),
     "governor": _seen(governor="powersave"),
@@ -109,6 +114,23 @@ def test_what_is_optional_may_be_silent() -> None:
     for publishers in ([], [Endpoint("vla_node", CLOUD)]):
         stream = _stream(publishers=publishers, count=0, ages=[], optional=True)
         assert _codes(_seen(stream)) == FINE
+
+
+def test_another_user_is_no_matter_while_everything_is_heard() -> None:
+    assert _codes(_seen(shm_users=("robot",))) == FINE
+
+
+def test_only_living_processes_of_others_count(tmp_path: Path) -> None:
+    lock = tmp_path / "fastrtps_0123_el"
+    lock.touch()
+    (tmp_path / "something_el").touch()
+    me = os.getuid()
+    assert other_users(tmp_path, me + 1) == ()  # left behind by a process that is gone
+    with open(lock) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as the middleware does while it uses the segment
+        assert other_users(tmp_path, me + 1) == (pwd.getpwuid(me).pw_name,)
+        assert other_users(tmp_path, me) == ()
+    assert other_users(tmp_path / "nowhere", me) == ()
 
 
 def test_one_clock_fault_is_not_told_as_an_age_fault_too() -> None:

@@ -275,11 +275,15 @@ def test_config_files_exist_and_name_only_declared_parameters() -> None:
 
 
 def test_scarce_shared_memory_keeps_the_default_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in graph.TRANSPORTS:  # another test may have joined a graph
+        monkeypatch.delenv(name, raising=False)
     usage = SimpleNamespace(free=64 * 2**20)
     monkeypatch.setattr(graph.shutil, "disk_usage", lambda _: usage)
     assert "FASTDDS_DEFAULT_PROFILES_FILE" not in graph.environment_variables()
     usage.free = 2**30
     assert Path(graph.environment_variables()["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")  # the user's choice stays
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in graph.environment_variables()
 
 
 def test_entry_points_exist_for_every_node() -> None:
