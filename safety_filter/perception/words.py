@@ -34,7 +34,7 @@ _TERMS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
 }
 COLOURS = tuple(_TERMS)
 _BITS = 4  # of each channel that the table distinguishes
-_MOSTLY = 0.5  # share from which on a thing is there that the words name
+_SOME = 0.01  # share from which on there is something that may be what the words name
 
 
 def _table() -> NDArray[np.bool_]:
@@ -124,15 +124,16 @@ def not_ruled_out(words: Meant, votes: Mapping[int, Mapping[int, float]], colour
                   least: float) -> set[int]:
     """Ids of the tracks that the words may mean; votes: id -> class -> weight of the sightings.
 
-    Where something mostly of a named class stands, what was hardly ever (`least`) taken for one
-    is not meant; likewise with colours. A track of which class or colour is not known may be
-    meant: a detector overlooks things.
+    What is less than `least` times as likely of a named class as the likeliest thing there is not
+    meant; likewise with colours. Where nothing there is of one at all, and for a track of which
+    class or colour is not known, the words rule out nothing: a detector overlooks things.
     """
     of_class = {i: class_share(words.classes, v) for i, v in votes.items()}
     of_colour = {i: colours.share(i, words.colours) if words.colours else None for i in votes}
     named = set(votes)
     for shares in (of_class, of_colour):
         known = {i: share for i, share in shares.items() if share is not None}
-        if any(share > _MOSTLY for share in known.values()):
-            named -= {i for i, share in known.items() if share < least}
+        best = max(known.values(), default=0.0)
+        if best > _SOME:
+            named -= {i for i, share in known.items() if share < least * best}
     return named

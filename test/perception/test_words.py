@@ -85,6 +85,9 @@ def test_another_class_is_ruled_out_where_the_named_one_stands():
     assert not_ruled_out(CUBE, votes, same, 0.1) == {A, C}
     assert not_ruled_out(CUBE, {B: {1: 5.0}, C: {UNKNOWN_CLASS: 5.0}}, same, 0.1) == {B, C}
     assert not_ruled_out(CUBE, {A: {0: 5.0}, B: {1: 4.0, 0: 1.0}}, same, 0.1) == {A, B}
+    # a cube that is mostly taken for a can is still more of a cube than a bin is
+    assert not_ruled_out(CUBE, {A: {1: 9.0, 0: 1.0}, B: {3: 9.0}}, same, 0.1) == {A}
+    assert not_ruled_out(CUBE, {A: {1: 999.0, 0: 1.0}, B: {3: 9.0}}, same, 0.1) == {A, B}
 
 
 def test_a_first_glimpse_of_the_neighbour_is_forgotten():
