@@ -27,13 +27,13 @@ ADDED_ROWS = 8
 MAX_ROUNDS = 12
 SATISFIED = 1e-7
 """A row (m/s) that holds to within this needs no slack."""
-STAGES = ((1e-2, 100), (1e-3, 200), (1e-4, 400), (1e-6, 1500))
+STAGES = ((1e-3, 200), (1e-4, 400))
 """OSQP's tolerances and the most iterations for each."""
 STEEPEST = 10.0
 """OSQP's cost is scaled down to this largest gradient: penalties dwarf the rest otherwise."""
-CERTAIN = 1e-6
-"""OSQP's tolerance for a proof that a problem is infeasible; at its default many a thin set is
-taken for an empty one, and then the relaxed problem gives the same answer, later."""
+CERTAIN = 1e-4
+"""OSQP's tolerance for a proof that a problem is infeasible. Now and then a thin set is taken for
+an empty one; then the relaxed problem gives the same answer, later."""
 REPAIRS = 12
 """Most changes of the active set that OSQP's multipliers point at."""
 EXACT, SIGNED = 1e-8, 1e-9
@@ -184,8 +184,9 @@ class OsqpSolver:
                 short = 'infeasible' if 'infeasible' in status else status
                 return Solution(False, _NOTHING, short, iterations)
             x = np.array(result.x[:n])
-            exact = _refined(problem, np.concatenate([result.y[:n], result.y[wide:wide + m]]))
-            if exact is not None:
+            found, exact = _refined(*problem, np.concatenate([result.y[:n],
+                                                              result.y[wide:wide + m]]))
+            if found:
                 return Solution(True, exact, 'solved', iterations)
         return Solution(False, x, f'no optimum after {iterations} iterations', iterations)
 
@@ -209,42 +210,83 @@ class OsqpSolver:
         return work
 
 
-def _refined(problem: Problem, multipliers: Array) -> Array | None:
+@nb.njit(cache=True, error_model='numpy')
+def _refined(hessian: Array, gradient: Array, rows: Array, lower: Array, upper: Array,
+             multipliers: Array) -> tuple[bool, Array]:
     """Return the optimum for the active set that `multipliers` (n + m,) point at by their signs
-    (negative: at the lower bound), or for one some changes away; None if none was found.
+    (negative: at the lower bound), or for one some changes away, and whether one was found.
 
     Each turn solves for equality on the set, drops what holds with the wrong sign and adds the
     bound violated most (primal-dual active set method). What meets all bounds with no wrong sign
     is the optimum of a convex problem, whatever led there.
     """
-    n = len(problem.gradient)
-    matrix = np.vstack([np.eye(n), problem.rows])
+    n, both = len(gradient), np.zeros(0)
+    matrix = np.vstack((np.eye(n), rows))
     side = np.sign(multipliers) * (np.abs(multipliers) > SIGNED)
-    side[np.where(side < 0.0, problem.lower <= -INFINITY, problem.upper >= INFINITY)] = 0.0
-    steepest = max(1.0, float(np.max(np.abs(problem.gradient))))
+    for k in range(len(side)):
+        if (side[k] < 0.0 and lower[k] <= -INFINITY) or (side[k] > 0.0 and upper[k] >= INFINITY):
+            side[k] = 0.0
+    steepest = max(1.0, np.max(np.abs(gradient)))
     for _ in range(REPAIRS):
         held = np.flatnonzero(side)
-        active, k = matrix[held], n + len(held)
-        system, right = np.zeros((k, k)), np.zeros(k)
-        system[:n, :n], system[:n, n:], system[n:, :n] = problem.hessian, active.T, active
-        right[:n] = -problem.gradient
-        right[n:] = np.where(side[held] < 0.0, problem.lower[held], problem.upper[held])
-        try:
-            both = np.linalg.solve(system, right)
-        except np.linalg.LinAlgError:  # rows that depend on each other
-            both = np.linalg.lstsq(system, right)[0]
-        wrong = both[n:] * side[held] < -SIGNED * steepest
-        value = matrix @ both[:n]
-        below, above = problem.lower - value, value - problem.upper
-        violation = np.maximum(below, above)
-        worst = int(np.argmax(violation))
+        size = n + len(held)
+        system, right = np.zeros((size, size)), np.zeros(size)
+        system[:n, :n], right[:n] = hessian, -gradient
+        for k in range(len(held)):
+            system[n + k, :n] = system[:n, n + k] = matrix[held[k]]
+            right[n + k] = lower[held[k]] if side[held[k]] < 0.0 else upper[held[k]]
+        both = _equal(system, right)
         solved = np.max(np.abs(system @ both - right)) <= EXACT * steepest
-        if solved and not wrong.any() and violation[worst] <= EXACT:
-            return np.asarray(both[:n], float)
-        side[held[wrong]] = 0.0
+        value = matrix @ both[:n]
+        violation = np.maximum(lower - value, value - upper)
+        worst = np.argmax(violation)
+        wrong = False
+        for k in range(len(held)):
+            if both[n + k] * side[held[k]] < -SIGNED * steepest:
+                wrong, side[held[k]] = True, 0.0
+        if solved and not wrong and violation[worst] <= EXACT:
+            return True, both[:n].copy()
         if violation[worst] > EXACT:
-            side[worst] = -1.0 if below[worst] > above[worst] else 1.0
-    return None
+            side[worst] = 1.0 if value[worst] > upper[worst] else -1.0
+    return False, both[:n].copy()
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _equal(system: Array, right: Array) -> Array:
+    """Return an x with system x = right (m, m), by elimination with complete pivoting; where rows
+    depend on each other, the unknowns left over are zero."""
+    m = len(right)
+    a, b, order = system.copy(), right.copy(), np.arange(m)
+    rank, largest = m, 0.0
+    for k in range(m):
+        row, column, most = k, k, 0.0
+        for i in range(k, m):
+            for j in range(k, m):
+                if abs(a[i, j]) > most:
+                    row, column, most = i, j, abs(a[i, j])
+        largest = max(largest, most)
+        if most <= 1e-13 * largest:
+            rank = k
+            break
+        for j in range(m):
+            a[k, j], a[row, j] = a[row, j], a[k, j]
+        b[k], b[row] = b[row], b[k]
+        for i in range(m):
+            a[i, k], a[i, column] = a[i, column], a[i, k]
+        order[k], order[column] = order[column], order[k]
+        for i in range(k + 1, m):
+            factor = a[i, k] / a[k, k]
+            if factor != 0.0:
+                for j in range(k, m):
+                    a[i, j] -= factor * a[k, j]
+                b[i] -= factor * b[k]
+    x = np.zeros(m)
+    for k in range(rank - 1, -1, -1):
+        total = b[k]
+        for j in range(k + 1, rank):
+            total -= a[k, j] * x[order[j]]
+        x[order[k]] = total / a[k, k]
+    return x
 
 
 SOLVERS: dict[str, Callable[[], Solver]] = {'daqp': DaqpSolver, 'osqp': OsqpSolver}

@@ -277,7 +277,8 @@ def test_jerk_costs_something_where_the_command_is_filtered(panda: RobotModel) -
     assert jerks[0] < worst.max(), 'acceleration within its limit bounds the jerk too'
 
 
-def test_nothing_is_left_to_compile_after_the_warm_up() -> None:
+@pytest.mark.parametrize('solver', ['daqp', 'osqp'])
+def test_nothing_is_left_to_compile_after_the_warm_up(solver: str) -> None:
     """In a fresh process: first contact, first slack and first held track compile nothing."""
     code = (
         'import time, numpy as np\n'
@@ -286,7 +287,9 @@ def test_nothing_is_left_to_compile_after_the_warm_up() -> None:
         'from safety_filter.core.robot import RobotModel\n'
         'from safety_filter.core.inputs import Command, JointSample, ObstacleSample\n'
         'from safety_filter.core.wire import empty_tracks\n'
-        'safety = SafetyFilter(RobotModel.shipped("panda")); safety.warm_up()\n'
+        'from safety_filter.core.filter_params import TABLE\n'
+        f'p = TABLE.validate(dict(qp_solver="{solver}", base_frames=["base"]))\n'
+        'safety = SafetyFilter(RobotModel.shipped("panda"), p); safety.warm_up()\n'
         'found = [f for m in (qp, kernel, bounds, rows, separation) for f in vars(m).values()\n'
         '         if hasattr(f, "signatures")]\n'
         'before = [len(f.signatures) for f in found]\n'
