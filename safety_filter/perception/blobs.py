@@ -43,6 +43,11 @@ class Blob:
     ground: float = 0.0  # height of what it would stand on, m
     support: bool = False  # it is of a class that others rest on, and rests on the table itself
 
+    def part(self, kept: Mask, class_id: int, score: float) -> Blob:
+        """The blob of some of its pixels (n,), of another class."""
+        return Blob(self.rows[kept], self.cols[kept], self.points[kept], class_id, score,
+                    self.hidden[kept], self.ground, self.support)
+
 
 @njit(cache=True)  # type: ignore[untyped-decorator]
 def standing(depth: F32, points: F32, robot: Mask, low: F32, high: F32,

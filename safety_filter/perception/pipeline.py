@@ -23,6 +23,7 @@ from safety_filter.perception.detector import Detection
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import (
+    BOX,
     Known,
     Measurement,
     ShapeRules,
@@ -37,7 +38,8 @@ from safety_filter.perception.targets import (
     Selection,
     TargetSelector,
 )
-from safety_filter.perception.tracker import Track, Tracker
+from safety_filter.perception.track import Track
+from safety_filter.perception.tracker import Tracker
 from safety_filter.perception.words import Colours, meant, not_ruled_out
 
 F32 = NDArray[np.float32]
@@ -180,7 +182,7 @@ class Perception:
         def hidden(track: Track) -> bool:
             return track.class_id in self.supports or behind(track, depth, k, t_base_cam)
 
-        self.tracker.update(things, complete, hidden, dt)
+        things = self.tracker.update(things, complete, hidden, dt)
         owner = np.zeros(depth.shape, np.int32)
         self._remember(things, depth.shape)
         for track in self.tracker.tracks:
@@ -313,6 +315,8 @@ class Perception:
         if track.class_id in self.open_supports:
             return walls(track.box, p.wall_thickness, p.pieces, p.standing_out)
         most = p.held_pieces if role == Role.HELD else p.pieces
+        if track.joined is not None:
+            return outline(BOX, track.joined, most, p.standing_out, False)
         return outline(track.form, track.box, most, p.standing_out, not track.attached)
 
 

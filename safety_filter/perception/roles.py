@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from safety_filter.core.wire import Role
 from safety_filter.perception.params import PerceptionParams
-from safety_filter.perception.tracker import Track
+from safety_filter.perception.track import Track
 
 F64 = NDArray[np.float64]
 EMPTY = 0.004  # m of opening below which nothing is between the fingers
@@ -123,12 +123,13 @@ def role_of(track: Track, supports: frozenset[int], target: int | None, held: in
     """The role of a track; anything not said to be something else is an obstacle.
 
     A support never becomes a target: that the policy heads for it shows in p_target. What the hand
-    has just let go of stays a target, because the fingers are still round it.
+    has just let go of stays a target, because the fingers are still round it. A target whose shape
+    holds something else as well is none.
     """
     if track.id == held:
         return Role.HELD
     if track.class_id in supports:
         return Role.SUPPORT
-    if track.id in (target, released):
+    if track.id in (target, released) and track.joined is None:
         return Role.TARGET
     return Role.OBSTACLE

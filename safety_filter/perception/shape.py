@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from safety_filter.core import shapes
 from safety_filter.core.shapes import Cover
 from safety_filter.perception.blobs import Blob
+from safety_filter.perception.template import Placed, Template
 
 F64 = NDArray[np.float64]
 BOX, ROUND, SPHERE = 0, 1, 2
 GRAIN = 1e-4  # m, steps of the half extents of what is covered
+SHOWN = 0.3  # share of a thing that must show if most of what is seen is something else
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Known:
 
     half: extents (3,) along the view axes from better views; centre: where it is expected (3,);
     reference: pixels times squared distance of a full view; form: BOX, ROUND or SPHERE; floating:
-    it does not rest on the table, because it is held.
+    it does not rest on the table, because it is held; template: its surface, if it was seen whole.
     """
 
     half: F64
@@ -51,6 +53,7 @@ class Known:
     reference: float
     form: int
     floating: bool = False
+    template: Template | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Measurement:
     half (3,) half extents along those axes, m; sigma (3,) of the centre along them; sides (3,)
     whether each half extent was seen in full; box (3,) half extents and `yaw` of the upright box
     round the footprint; `form` BOX, ROUND (upright cylinder) or SPHERE; `distance` of the centre
-    from the camera, m; `pixels` seen; `mean` (3,) of the visible points.
+    from the camera, m; `pixels` seen; `mean` (3,) of the visible points; `placed`: where
+    the remembered surface lies, if it gave the centre.
     """
 
     centre: F64
@@ -75,10 +79,13 @@ class Measurement:
     distance: float
     pixels: int
     mean: F64
+    placed: Placed | None = None
 
     @property
     def covariance(self) -> F64:
         """Covariance (3, 3) of the centre in `base`, m^2."""
+        if self.placed is not None:
+            return self.placed.covariance
         return np.asarray((self.axes * self.sigma**2) @ self.axes.T)
 
 
@@ -220,9 +227,10 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     sigma = np.where(both, rules.noise, rules.occluded_noise)
     if known is not None:
         share = len(points) * distance**2 / max(known.reference, 1e-9)
-        if share < 0.95 and sphere is None and not blob.support:
+        if share < 0.95 and sphere is None:
             # Less of it shows than before: a side that seems to have come closer is hidden.
             cut = both & (half < 0.9 * known.half - 0.5 * pixel)
+            cut[2] &= not blob.support
             both &= ~cut
             seen_low &= ~cut
             seen_high &= ~cut
@@ -240,12 +248,38 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
             half[k] = known.half[k]
     least_half = 0.002 if blob.support else rules.size_min
     half = np.clip(half, least_half, rules.size_max)
-    middle = origin + axes @ centre
+    middle, placed = origin + axes @ centre, None
+    if known is not None and known.template is not None and sphere is None:
+        joined = bool(np.any(half > known.half + 0.006))
+        placed = _placed(known, points, middle, axes, sigma, distance, joined, rules)
+        if placed is not None:
+            middle, half, both = placed.centre, known.half.copy(), np.zeros(3, np.bool_)
     box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
     if sphere is not None:
         box, form = half.copy(), SPHERE
     return Measurement(middle, axes, half, sigma, both, box, yaw, form, distance,
-                       len(points), origin)
+                       len(points), origin, placed)
+
+
+def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, distance: float,
+            joined: bool, rules: ShapeRules) -> Placed | None:
+    """The remembered surface on points (n, 3), from the sides that show or from where the thing is
+    expected, whichever holds more of them; from there alone if the points are not only its own."""
+    assert known.template is not None
+    least = SHOWN * known.reference / distance**2
+    found = []
+    starts = [(known.centre, np.full(3, rules.occluded_noise * (0.5 if joined else 2.0)))]
+    if not joined:
+        # Whether a side that shows is that of the thing itself is least sure along the view.
+        starts.append((middle, np.maximum(sigma, [0.0, rules.occluded_noise, 0.0])))
+    for guess, loose in starts:
+        placed = known.template.place(points, guess, (axes * loose**2) @ axes.T, least)
+        if placed is not None:
+            found.append(placed)
+    if not found:
+        return None
+    best = max(found, key=lambda placed: int(placed.on.sum()))
+    return Placed(best.centre, best.covariance + rules.noise**2 * np.eye(3), best.on)
 
 
 def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
 from safety_filter.perception.kalman import State, jump_noise
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.shape import Known, Measurement
+from safety_filter.perception.track import Track
 
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
@@ -21,49 +21,8 @@ _STILL_MOVER = 3.0  # s, decay of the memory that something moved
 _SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
+_HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
-
-
-@dataclass
-class Track:
-    """One thing through time; lengths m, times s, frame `base`."""
-
-    id: int
-    state: State
-    half: F64  # (3,) half extents along the view axes, from the better views
-    box: F64  # (3,) half extents of its upright box
-    yaw: float
-    form: int
-    first_seen: float
-    last_seen: float
-    votes: dict[int, float]
-    score: float
-    hits: int = 1
-    misses: int = 0
-    oversize: int = 0  # sightings in a row that show more than its extent
-    clean: bool = False  # its whole extent was seen at least once
-    reference: float = 0.0  # pixels * distance^2 of an unoccluded view
-    visible: float = 1.0  # fraction of that seen now
-    cruise: float = 0.0  # highest speed of late while it was seen well
-    hidden: bool = False  # unseen because something nearer stands there
-    attached: bool = False  # moves with the tool
-    blob: int = -1  # index of its blob in the last picture, -1 for none
-    confirmed: bool = False
-    offset: F64 | None = None  # (3,) from the mean of the visible points to the centre
-    expected_pixels: float = 0.0  # pixels * distance^2 that go with `offset`
-
-    @property
-    def class_id(self) -> int:
-        """The class most seen; a known one counts double, for detectors miss things."""
-        return max(self.votes, key=lambda c: (1 + (c != UNKNOWN_CLASS)) * self.votes[c])
-
-    @property
-    def position(self) -> F64:
-        return self.state.x[:3]
-
-    @property
-    def velocity(self) -> F64:
-        return self.state.x[3:]
 
 
 class Tracker:
@@ -124,27 +83,27 @@ class Tracker:
                 p.unseen_sigma, p.unseen_speed)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
-               is_hidden: Callable[[Track], bool], dt: float) -> None:
+               is_hidden: Callable[[Track], bool], dt: float) -> list[Blob]:
         """Match `blobs` with the predicted tracks, and start, coast and drop tracks.
 
         measure(blob, known) completes a blob; is_hidden(track) says whether
-        the place of an unseen track lies behind something nearer.
+        the place of an unseen track lies behind something nearer. Returns the blobs that
+        `Track.blob` counts: what a track shows as one with something else is taken apart.
         """
         assert self.stamp is not None
-        raw = [measure(b, None) for b in blobs]
+        blobs, raw, parts = self._taken_apart(blobs, measure)
         free = [b for b, blob in enumerate(blobs) if not self._rim(blob)]
         pairs = [(t, free[i]) for t, i in self._associate([blobs[b] for b in free],
                                                           [raw[b] for b in free])]
         for track in self.tracks:
-            track.blob = -1
+            track.blob, track.joined = -1, None
         for t, b in pairs:
-            track = self.tracks[t]
-            seen = raw[b]
-            partly = seen.pixels * seen.distance**2 < 0.85 * track.reference
-            if track.clean and (track.attached or partly or not seen.sides.all()):
-                seen = measure(blobs[b], Known(
-                    track.half, track.position, track.reference, track.form,
-                    track.attached))
+            track, seen = self.tracks[t], raw[b]
+            if b in parts or track.remembers_more(seen):
+                seen = measure(blobs[b], track.known())
+            if b in parts and track.cruise < _SLOW:
+                # Along a face that goes on in its neighbour's nothing holds it but that it rested.
+                track.state = track.state.slowed(0.2)
             self._correct(track, blobs[b], seen, dt)
             track.blob = b
         for b in sorted(set(free) - {b for _, b in pairs}):
@@ -152,6 +111,46 @@ class Tracker:
                 self._start(blobs[b], raw[b], b)
         self._merge_doubles()
         self._age(is_hidden)
+        return blobs
+
+    def _taken_apart(self, blobs: Sequence[Blob], measure: Measure,
+                     ) -> tuple[list[Blob], list[Measurement], set[int]]:
+        """Separate known things from what shows as one with them.
+
+        Returns blobs, their sightings, and the indices of the known things so found.
+
+        Where a blob is larger than a thing that is expected in it, what lies on the remembered
+        surface of that thing is one blob, the rest another of no known class. Of unknown things
+        nobody knows where they end: they may have shown more of themselves.
+        """
+        out: list[Blob] = []
+        raw: list[Measurement] = []
+        parts: set[int] = set()
+        for blob in blobs:
+            seen = measure(blob, None)
+            for track in self.tracks:
+                if blob.support or not self._within(track, blob, seen):
+                    continue
+                rest = _beside(track, blob, seen.axes, measure)
+                if rest.sum() < self.params.cluster_min_pixels or rest.all():
+                    continue
+                parts.add(len(out))
+                out.append(blob.part(~rest, blob.class_id, blob.score))
+                raw.append(measure(out[-1], None))
+                blob = blob.part(rest, UNKNOWN_CLASS, 0.5)
+                seen = measure(blob, None)
+            out.append(blob)
+            raw.append(seen)
+        return out, raw, parts
+
+    def _within(self, track: Track, blob: Blob, seen: Measurement) -> bool:
+        """Whether a known thing is expected in a blob that is larger than it is."""
+        if track.class_id in self.supports or track.class_id == UNKNOWN_CLASS or (
+                not track.clean or not (track.attached or track.template)
+                or blob.class_id not in (UNKNOWN_CLASS, track.class_id)):
+            return False
+        offset = seen.axes.T @ (track.position - seen.centre)
+        return bool(np.any(seen.half > track.half + 0.006) and np.all(np.abs(offset) < seen.half))
 
     # -- association ------------------------------------------------------------------------
 
@@ -233,13 +232,12 @@ class Tracker:
         r, area = seen.covariance, seen.pixels * seen.distance**2
         if track.attached:
             r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
-        centre = self._steadied(track, seen)
+        centre = track.steadied(seen)
         state = track.state
         piece = blob.class_id == UNKNOWN_CLASS != track.class_id
-        if piece:
+        if piece and seen.placed is None:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
-        alike = not track.clean or bool(np.all(
-            np.abs(seen.half - track.half) < np.maximum(0.2 * track.half, 0.006)))
+        alike = not track.clean or track.alike(seen)
         joined = piece and not alike and bool(np.any(seen.half > track.half + 0.006))
         if not alike:  # part of it, or something else with it: hardly to be trusted
             r = r + (0.1 if joined else 0.03) ** 2 * np.eye(3)
@@ -256,55 +254,16 @@ class Tracker:
         track.hidden = False
         # What hardly shows is easily taken for something else
         say = min(1.0, area / track.reference) ** 2 if track.reference > 0.0 else 1.0
+        if piece and seen.placed is not None:
+            say = 0.0  # its own surface: the detector has missed it
         track.votes = {c: (1.0 - 0.05 * say) * v for c, v in track.votes.items()}
         track.votes[blob.class_id] = track.votes.get(blob.class_id, 0.0) + say * blob.score
         track.score += 0.3 * (blob.score - track.score)
-        if not joined:
-            self._learn_shape(track, seen)
+        if joined and not track.attached:  # what shows beside a held thing is a blob of its own
+            track.cover(seen)
+        elif not joined:
+            track.learn(blob, seen, centre)
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
-
-    def _steadied(self, track: Track, seen: Measurement) -> F64:
-        """The centre (3,) with less of the noise of single pixels.
-
-        The edges of a blob jump by whole pixels, the mean of its points hardly moves. As long as
-        the whole of it shows as before, the centre is the mean and a slowly learnt offset.
-        """
-        area = seen.pixels * seen.distance**2
-        offset = seen.axes.T @ (seen.centre - seen.mean)
-        same = abs(area - track.expected_pixels) < 0.06 * track.expected_pixels
-        if not seen.sides.all() or track.attached:
-            track.offset = None
-            return seen.centre
-        if track.offset is None or not same or float(np.abs(offset - track.offset).max()) > 0.01:
-            track.offset, track.expected_pixels = offset, area
-            return seen.centre
-        track.offset = track.offset + 0.1 * (offset - track.offset)
-        track.expected_pixels += 0.1 * (area - track.expected_pixels)
-        return np.asarray(seen.mean + seen.axes @ track.offset)
-
-    def _learn_shape(self, track: Track, seen: Measurement) -> None:
-        area = seen.pixels * seen.distance**2
-        track.oversize = track.oversize + 1 if np.any(seen.half > track.half + 0.01) else 0
-        if seen.sides.all():
-            rate = 0.15 if track.clean else 1.0
-            track.half = track.half + rate * (seen.half - track.half)
-            track.form = seen.form
-            turned = (seen.yaw - track.yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
-            quarter = round((seen.yaw - track.yaw - turned) / (np.pi / 2))
-            box = seen.box[[1, 0, 2]] if quarter % 2 else seen.box
-            track.box = track.box + rate * (box - track.box)
-            track.yaw = track.yaw + (rate if track.clean else 1.0) * turned
-            track.reference = max(area, track.reference + 0.1 * (area - track.reference))
-            track.clean = True
-        elif track.clean and track.oversize >= 4:
-            # It keeps showing more than it has: it fell over, or was taken for something else.
-            track.half = track.half + 0.5 * np.maximum(seen.half - track.half, 0.0)
-            track.box, track.form, track.yaw = track.half.copy(), seen.form, seen.yaw
-        elif not track.clean:
-            grow = np.maximum(track.half, seen.half)
-            track.half, track.box = grow, np.maximum(track.box, seen.box)
-            track.reference = max(track.reference, area)
-        track.visible = min(1.0, area / max(track.reference, 1e-9))
 
     def _start(self, blob: Blob, seen: Measurement, index: int) -> None:
         assert self.stamp is not None
@@ -339,14 +298,18 @@ class Tracker:
                     and np.all(track.position < p.workspace_max))
 
     def _merge_doubles(self) -> None:
-        """Drop unseen tracks that stand where a seen one does; the older id stays."""
+        """Drop unseen tracks that stand where a seen one does; the older id stays.
+
+        Of supports the class does not matter: two cannot lie in one place.
+        """
         gone: list[Track] = []
         for old in self.tracks:
-            if old.blob >= 0 or old.attached or old.class_id in self.supports:
+            if old.blob >= 0 or old.attached:
                 continue
+            support = old.class_id in self.supports
             for new in self.tracks:
-                known = UNKNOWN_CLASS not in (old.class_id, new.class_id)
-                if new.blob < 0 or new.class_id in self.supports or (
+                known = UNKNOWN_CLASS not in (old.class_id, new.class_id) and not support
+                if new.blob < 0 or support != (new.class_id in self.supports) or (
                         known and old.class_id != new.class_id):
                     continue
                 reach = 0.5 * float(min(old.half.max(), new.half.max()))
@@ -386,6 +349,10 @@ class Tracker:
                 keep = True
             elif not track.confirmed:
                 keep = track.misses <= 1
+            elif track.class_id in self.supports:
+                # What was only glimpsed hides no longer than that what lies there.
+                seen_for = track.last_seen - track.first_seen
+                keep = unseen <= max(p.drop_visible, min(p.drop_hidden, seen_for))
             elif track.hidden:
                 keep = unseen <= p.drop_hidden
             else:
@@ -398,3 +365,14 @@ class Tracker:
         self.tracks = alive
         self._lost = [t for t in self._lost if now - t.last_seen <= p.drop_hidden + p.refind]
 
+
+def _beside(track: Track, blob: Blob, axes: F64, measure: Measure) -> NDArray[np.bool_]:
+    """Which points (n,) of a blob are not of a known thing in it; none if that cannot be said.
+
+    What is held turns with the hand, so a ball round it takes the place of its surface.
+    """
+    if track.attached:
+        reach = float(np.linalg.norm(track.half)) + _HELD_SLACK
+        return np.asarray(np.linalg.norm(blob.points - track.position, axis=1) > reach)
+    placed = measure(blob, track.known()).placed
+    return np.zeros(len(blob.rows), np.bool_) if placed is None else ~placed.on

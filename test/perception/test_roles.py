@@ -7,7 +7,7 @@ from safety_filter.perception.kalman import State
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import BOX
-from safety_filter.perception.tracker import Track
+from safety_filter.perception.track import Track
 
 DT = 1 / 15
 PLATE = 8

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from safety_filter.core.wire import Role
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
 from safety_filter.perception.params import TABLE
+from safety_filter.perception.roles import role_of
 from safety_filter.perception.shape import BOX, Known, Measurement
 from safety_filter.perception.tracker import Tracker
 
@@ -246,15 +248,50 @@ def test_what_hardly_shows_hardly_changes_its_class(pixels: int, taken_for: int)
     assert s.only().class_id == taken_for
 
 
-def test_what_joins_a_thing_in_the_depth_does_not_become_part_of_it():
+def test_what_joins_a_thing_in_the_depth_is_covered_and_does_not_become_part_of_it():
     s = Scenario()
     at = np.array([0.4, 0.0, 0.1])
     for _ in range(30):
         s.step((at, 3))
+    reference = s.only().reference
+    s.pixels = 900
     for _ in range(8):  # the detector misses it, and depth shows it and its neighbour as one
         s.step((at + [0.03, 0.0, 0.0], UNKNOWN_CLASS), half=3 * HALF)
+        track = s.only()
+        beyond = np.abs(at + [0.03, 0.0, 0.0] - track.position) + 3 * HALF
+        assert (track.joined >= beyond - 0.004).all()
+        assert role_of(track, frozenset(), track.id, None, None) == Role.OBSTACLE
     assert np.linalg.norm(s.only().position - at) < 0.02
     np.testing.assert_allclose(s.only().half, HALF, atol=1e-6)
+    assert s.only().reference == pytest.approx(reference)
+    s.pixels = 300
+    s.step((at, 3))
+    assert s.only().joined is None
+    s.pixels = 900
     for _ in range(40):  # it goes on: the thing itself has become larger
         s.step((at + [0.03, 0.0, 0.0], UNKNOWN_CLASS), half=3 * HALF)
     assert (s.only().half > 2 * HALF).all()
+
+
+def test_a_support_that_was_only_glimpsed_is_forgotten_as_soon():
+    for looks, alive in ((2, 0.25), (15, 1.0)):
+        s = Scenario()
+        for _ in range(looks):
+            s.step((np.array([0.5, 0.0, 0.006]), PLATE))
+        s.hidden, start = True, s.time
+        while s.tracker.tracks:
+            s.step()
+        assert s.time - start == pytest.approx(alive, abs=2.1 * DT)
+
+
+def test_two_supports_do_not_lie_in_one_place():
+    s = Scenario(gate_chi2=5.0)
+    for _ in range(30):
+        s.step((np.array([0.5, 0.0, 0.006]), PLATE))
+    s.only().state.x[0] -= 0.1  # led astray, so that someone new starts
+    s.hidden = True
+    s.step((np.array([0.5, 0.0, 0.006]), PLATE))
+    assert len(s.tracker.tracks) == 2
+    s.tracker.tracks[0].state.x[0] = 0.505
+    s.step((np.array([0.5, 0.0, 0.006]), PLATE))
+    assert len(s.tracker.tracks) == 1
