@@ -21,6 +21,7 @@ from safety_filter.core.rows import (
     OBSTACLE_ROW,
     PLANE_ROW,
     SELF_ROW,
+    SEPARATION_ROW,
     WORKSPACE_ROW,
     class_k,
     class_k_inverse,
@@ -35,7 +36,7 @@ QUIET: dict[str, Any] = {
 
 def buffers(robot: RobotModel, tracks: Tracks, q: Array = HOME, tau: float = 0.0,
             wide: bool = True, exempt: int = -1, last: Array | None = None,
-            **values: Any) -> Buffers:
+            persons: Any = False, **values: Any) -> Buffers:
     """Return the buffers after `assemble`; `wide` makes the box so large that no row is pruned."""
     p = TABLE.validate({'velocity_scale': 1.0, 'acceleration_scale': 1.0, **values})
     limits = np.stack([robot.limits.lower, robot.limits.upper, robot.limits.velocity,
@@ -45,6 +46,7 @@ def buffers(robot: RobotModel, tracks: Tracks, q: Array = HOME, tau: float = 0.0
                            np.full(robot.n, 1e6)])
     ellipsoids = np.zeros(max(len(tracks), 1), ELLIPSOID_DTYPE)
     load_tracks(tracks, ellipsoids)
+    ellipsoids['person'][:len(tracks)] = persons
     b = Buffers(robot, limits, gains(p), np.array(p.planes).reshape(-1, 4), np.array(p.workspace),
                 ellipsoids)
     b.q[:] = q
@@ -69,11 +71,12 @@ def test_class_k_is_below_both_bounds_smooth_and_never_asks_for_more_deceleratio
     assert class_k(-0.1, 6.0, 1.5) == pytest.approx(-0.6)
 
 
-@pytest.mark.parametrize('kind', [OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW])
+@pytest.mark.parametrize('kind', [OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW,
+                                  SEPARATION_ROW])
 def test_every_row_is_the_derivative_of_its_h(panda: RobotModel, kind: int) -> None:
     tracks = np.concatenate([track((0.5, 0.1, 0.4), 0.05, id=1), track((0.3, -0.3, 0.6), id=2)])
     tracks['sx'] = 0.12
-    b = buffers(panda, tracks, **QUIET)
+    b = buffers(panda, tracks, persons=True, **QUIET)
     kinematics, step = Kinematics(panda), 1e-6
     index = rows_of(b, kind)
     assert len(index)
@@ -119,6 +122,48 @@ def test_every_term_of_the_row_is_the_formulas(panda: RobotModel) -> None:
     assert bound == pytest.approx(drift - class_k(h, 10.0, 1.5), abs=1e-5)
 
 
+@pytest.mark.parametrize('kind', [OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW])
+def test_the_sampled_data_term_covers_the_bend_of_the_path_and_is_needed(panda: RobotModel,
+                                                                        kind: int) -> None:
+    """While any q' of the box is held for a period, h falls by no more than the row says with the
+    term, and now and then by more than it says without."""
+    kinematics, period = Kinematics(panda), 0.01
+    values = {**QUIET, 'rate': 100.0, 'workspace': [-0.1, -0.1, 0.0, 0.1, 0.1, 0.1],
+              'planes': [0.0, 0.0, 1.0, 0.5], 'self_margin': 0.1}
+    tracks = np.concatenate([track((0.4, 0.1, 0.5), 0.2, id=1), track((0.2, -0.2, 0.4), 0.1)])
+    needed, compared = 0, 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        q = HOME + rng.uniform(-0.5, 0.5, 7)
+        last = rng.uniform(-1, 1, 7) * panda.limits.velocity
+        plain = buffers(panda, tracks, q, 0.0, False, -1, last, **values)
+        covered = buffers(panda, tracks, q, 0.0, False, -1, last,
+                          **{**values, 'sampled_data': 1.0})
+        names = ('kind', 'sphere', 'other')
+        before = {tuple(int(plain.info[n][k]) for n in names): plain.b[k]
+                  for k in rows_of(plain, kind)}
+        corner = rng.random(7) < 0.5
+        x = np.where(corner, plain.low, plain.high)
+        ends = [(kinematics.spheres(p), kinematics.tool(p)[1]) for p in (q, q + period * x)]
+        for k in rows_of(covered, kind):
+            row = covered.info[k]
+            key = tuple(int(row[n]) for n in names)
+            if key not in before:
+                continue
+            if kind == WORKSPACE_ROW:
+                ahead, behind = (float(row['normal'] @ tool) for _, tool in ends)
+            elif kind == SELF_ROW:
+                ahead, behind = (float(np.linalg.norm(p[row['sphere']] - p[row['other']]))
+                                 for p, _ in ends)
+            else:
+                ahead, behind = (float(row['normal'] @ p[row['sphere']]) for p, _ in ends)
+            short = covered.a[k] @ x - (behind - ahead) / period
+            assert short <= (covered.b[k] - before[key]) * 1.01 + 1e-4
+            needed += short > 1e-3
+            compared += 1
+    assert compared > 12 and needed > 0
+
+
 def test_resting_obstacles_are_static_scene_and_have_their_own_bound(panda: RobotModel) -> None:
     slow, fast = track((0.5, 0, 0.5), v=(0.01, 0, 0)), track((0.5, 0, 0.5), v=(0.1, 0, 0))
     values = {**QUIET, 'obstacle_acceleration': 1.0, 'resting_acceleration': 0.25}
@@ -158,8 +203,9 @@ def test_pruning_loses_nothing(panda: RobotModel, seed: int) -> None:
     last = rng.uniform(-1, 1, 7) * panda.limits.velocity
     values: dict[str, Any] = {'sampled_data': 0.0, 'target_hand_margin': float(rng.uniform(0, .1))}
     exempt = int(rng.integers(-1, count))
-    every = buffers(panda, tracks, q, 0.05, True, exempt, last, **values)
-    kept = buffers(panda, tracks, q, 0.05, False, exempt, last, **values)
+    persons = rng.random(count) < 0.3
+    every = buffers(panda, tracks, q, 0.05, True, exempt, last, persons, **values)
+    kept = buffers(panda, tracks, q, 0.05, False, exempt, last, persons, **values)
     names = ('kind', 'sphere', 'other')
     have = {tuple(int(kept.info[n][k]) for n in names) for k in range(kept.counts[COUNT])}
     for k in range(every.counts[COUNT]):

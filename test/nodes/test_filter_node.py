@@ -168,6 +168,15 @@ def test_stops_when_commands_fall_silent_and_goes_on_when_they_come_back(rig: Ri
     rig.wait_state(NODE, "PASS")
 
 
+def test_rows_that_cannot_hold_stop_and_name_the_pair(rig: Rig) -> None:
+    tool = Kinematics(RobotModel.shipped("panda")).tool(rig.q)[1]
+    rush = obstacle((tool[0] + 0.35, tool[1], tool[2]))
+    rush["vx"] = -3.0
+    rig.tracks = rush
+    rig.wait_state(NODE, "STOPPED level1_slack")
+    assert "track 7" in rig.message(NODE)
+
+
 def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> None:
     rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
     rig.wait_moving()
@@ -287,6 +296,28 @@ def test_an_unknown_robot_is_a_state_not_a_crash(tmp_path: Path) -> None:
         assert "panda" in rig.message(NODE)
         assert not processes.dead()
         rig.close()
+
+
+def test_a_broken_bound_and_a_missed_deadline_stop(tmp_path: Path) -> None:
+    """Rows of the table that need other parameters: 0.1 ms is too short for operator splitting."""
+    strict = SPEC.with_parameters(bound_broken="brake", qp_solver="osqp", deadline=1e-4)
+    with running(tmp_path, strict):
+        rig = Rig()
+        try:
+            there, here = obstacle((0.45, 0.5, 0.5)), obstacle((0.45, 0.9, 0.5))
+
+            def leaping() -> None:
+                rig.tracks = there if rig.tracks is here else here
+
+            rig.wait(lambda: (leaping(), rig.message(NODE).startswith("STOPPED bounds"))[1],
+                     START_SECONDS, "a broken bound")  # fmt: skip
+            assert "track 7 moved as if" in rig.message(NODE)
+            rig.tracks = obstacle((0.45, 0.22, 0.45))
+            rig.twist = np.array([0.0, 0.15, 0.0, 0, 0, 0])
+            rig.wait_state(NODE, "STOPPED deadline")
+            assert "limit 0.1 ms" in rig.message(NODE)
+        finally:
+            rig.close()
 
 
 def test_neither_torch_nor_a_simulator_loads_in_the_filters_process() -> None:
