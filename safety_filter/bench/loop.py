@@ -218,6 +218,7 @@ def run_case(
                 source.answers.clear()
                 spin(seconds)
                 after = source.values()
+                memory = _memory(processes.processes["filter_node"].pid)
     finally:
         source.close()
         executor.shutdown()
@@ -235,6 +236,7 @@ def run_case(
         "ticks": ticks,
         "achieved_hz": ticks / elapsed,
         "misses": misses,
+        **memory,
         "miss_fraction": misses / ticks,
         "period_error_us": {
             k: 1e3 * float(after[f"latency_period_error_ms_{k}"]) for k in ("p50", "p99", "max")
@@ -249,6 +251,15 @@ def run_case(
     }
 
 
+def _memory(pid: int) -> dict[str, float]:
+    """Resident memory of a process now and at its most (while it compiled), MB."""
+    words = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split()
+    return {
+        name: round(int(words[words.index(key) + 1]) / 1024, 1)
+        for name, key in (("memory_mb", "VmRSS:"), ("memory_peak_mb", "VmHWM:"))
+    }
+
+
 def _line(case: dict[str, Any]) -> str:
     period, answer = case["period_error_us"], case["obstacle_to_command_ms"]
     text = "-" if answer["p50"] is None else f"{answer['p50']:5.1f} / {answer['p99']:5.1f}"
@@ -256,7 +267,7 @@ def _line(case: dict[str, Any]) -> str:
         f"{case['load']:6} {case['rate_hz']:5.0f} Hz  {case['achieved_hz']:7.2f} Hz"
         f"  misses {100 * case['miss_fraction']:6.3f} %"
         f"  period error {period['p50']:6.0f} / {period['p99']:6.0f} / {period['max']:7.0f} us"
-        f"  obstacle to command {text} ms (n {answer['n']})"
+        f"  obstacle to command {text} ms (n {answer['n']})  {case['memory_mb']:.0f} MB"
     )
 
 
