@@ -210,12 +210,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--jobs', type=int, default=1, help='processes')
     parser.add_argument('--out', type=Path, default=Path('out/bench/prove.json'))
     args = parser.parse_args(argv)
-    part = args.out.with_suffix('.part')
+    part, revision = args.out.with_suffix('.part'), git_revision(Path(__file__).parent)
     found = collect(jobs(args.runs, args.seed), part, fingerprint(args.runs, args.seed), args.jobs)
     sets = {name: summary(outcomes) for name, outcomes in found.items()}
     result: dict[str, Any] = {
-        'schema_version': 2, 'git_revision': git_revision(Path(__file__).parent),
-        'machine': machine(), 'versions': versions(), 'seed': args.seed, 'full': sets['full'],
+        'schema_version': 2, 'git_revision': revision, 'machine': machine(),
+        'versions': versions(), 'seed': args.seed, 'full': sets['full'],
         'cross_entropy': sets['cross_entropy'], 'removed': _of(sets, 'removed '),
         'kept': _of(sets, 'kept '), 'beyond_factor': BEYOND,
         'beyond_bounds': _of(sets, 'beyond ')}
