@@ -115,6 +115,24 @@ def test_pictures_masks_attention_camera_states_and_words_are_drawn(
     assert "/broken/image: 1 messages could not be drawn" in capsys.readouterr().err
 
 
+def test_the_viewers_arrangement_shows_only_what_is_drawn(
+    drive: Path, pictures: Path, tmp_path: Path
+) -> None:
+    from safety_filter.bags.view import blueprint
+
+    def origins(part: Any) -> set[str]:
+        own = {part.origin} if getattr(part, "origin", None) else set()
+        return own.union(*(origins(p) for p in getattr(part, "contents", []) or []))
+
+    text = ""
+    for i, bag in enumerate((drive, pictures)):
+        assert cli.main(["view", str(bag), "--save", str(tmp_path / f"{i}.rrd")]) == 0
+        text += _entities(tmp_path / f"{i}.rrd")
+    shown = origins(blueprint().root_container)
+    assert len(shown) == 9
+    assert not [o for o in shown if f"- /{o} -" not in text and f"- /{o}/" not in text]
+
+
 def test_a_bag_with_nothing_to_draw_and_no_choice_are_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

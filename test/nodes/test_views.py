@@ -10,13 +10,15 @@ from typing import Any
 import yaml
 
 from safety_filter import graph, interfaces, security
+from safety_filter.bags.record import message_class
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
-NAMES = {
-    security.resolve(spec, port.name)
+TYPES = {
+    security.resolve(spec, port.name): port.type
     for spec in graph.NODES.values()
     for port in interfaces.NODES[spec.name]
 }
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+NAMES = set(TYPES)
 
 
 def test_rviz_displays_read_what_the_nodes_publish_with_their_qos() -> None:
@@ -48,3 +50,15 @@ def test_foxglove_panels_are_laid_out_once_and_read_what_is_there() -> None:
         used |= {config[k] for k in ("topicPath", "topicToRender", "serviceName") if k in config}
     used.add(panels["Image!overlay"]["imageMode"]["imageTopic"])
     assert used <= NAMES, used - NAMES
+    for config in panels.values():
+        for path in config.get("paths", []):
+            topic, *fields = re.sub(r"\[\d+\]", "", path["value"]).split(".")
+            _follow(TYPES[topic], fields)
+
+
+def _follow(kind: str, fields: list[str]) -> None:
+    """Fails where a message of `kind` has not these nested fields."""
+    for name in fields:
+        members = message_class(kind).get_fields_and_field_types()
+        assert name in members, (kind, name)
+        kind = members[name].replace("/", "/msg/", 1)
