@@ -22,6 +22,7 @@ _SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
+_PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
@@ -110,6 +111,7 @@ class Tracker:
             if not self._explained(blobs[b], raw[b]):
                 self._start(blobs[b], raw[b], b)
         self._merge_doubles()
+        self._drop_pieces()
         self._age(is_hidden)
         return blobs
 
@@ -296,6 +298,23 @@ class Tracker:
             track.state.x[2], track.state.x[5] = floor, 0.0
         return bool(np.all(track.position > p.workspace_min)
                     and np.all(track.position < p.workspace_max))
+
+    def _drop_pieces(self) -> None:
+        """Drop unseen tracks of hardly seen unknown things inside the box of a seen one.
+
+        Two things are not in one place: it was a piece of the other, whose shape holds it.
+        """
+        seen = [t for t in self.tracks if t.blob >= 0 and t.class_id not in self.supports]
+
+        def inside(piece: Track, whole: Track) -> bool:
+            c, s = np.cos(whole.yaw), np.sin(whole.yaw)
+            offset = piece.position - whole.position
+            level = np.abs(offset[:2] @ np.array([[c, -s], [s, c]]))
+            return bool(np.all(level < whole.box[:2]) and abs(offset[2]) < whole.box[2])
+
+        self.tracks = [t for t in self.tracks if t.blob >= 0 or t.attached
+                       or t.class_id != UNKNOWN_CLASS or t.hits > _PIECE_HITS
+                       or not any(inside(t, whole) for whole in seen)]
 
     def _merge_doubles(self) -> None:
         """Drop unseen tracks that stand where a seen one does; the older id stays.

@@ -295,3 +295,16 @@ def test_two_supports_do_not_lie_in_one_place():
     s.tracker.tracks[0].state.x[0] = 0.505
     s.step((np.array([0.5, 0.0, 0.006]), PLATE))
     assert len(s.tracker.tracks) == 1
+
+
+@pytest.mark.parametrize(("sightings", "stays"), [(3, False), (20, True)])
+def test_what_was_hardly_seen_is_no_thing_inside_of_another(sightings: int, stays: bool):
+    s = Scenario()
+    for _ in range(sightings):
+        s.step((np.array([0.5, 0.0, 0.1]), 3), (np.array([0.5, 0.2, 0.1]), UNKNOWN_CLASS))
+    s.hidden = True
+    s.step((np.array([0.5, 0.0, 0.1]), 3))
+    assert len(s.tracker.tracks) == 2  # elsewhere it may be a thing that is hidden
+    s.tracker.tracks[1].state.x[:3] = [0.5, 0.015, 0.1]
+    s.step((np.array([0.5, 0.0, 0.1]), 3))
+    assert len(s.tracker.tracks) == (2 if stays else 1)
