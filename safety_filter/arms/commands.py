@@ -55,4 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"output {kind} -> {topic}")
     time, source = arm.stopping
     print(f"stops within {time:g} s ({source}); the filter plans with {planned:.2f} s")
+    print("\n" + "\n".join(_next(arguments.name, arm.name, bool(arm.robot))))
     return 0
+
+
+def _next(given: str, name: str, shipped: bool) -> list[str]:
+    """The commands from here to the filter in the loop; docs/quickstart.md explains them."""
+    launch = f"ros2 launch safety_filter arm.launch.py robot:={given}"
+    if shipped:
+        return ["then, after the driver:", f"  {launch}", "  safety-filter doctor"]
+    return [
+        f"then, with the URDF as {name}.urdf and after the driver:",
+        f"  safety-filter arm {given} -o {name}.yaml",
+        f"  safety-filter fit-robot {name}.urdf -o {name}.yaml",
+        f"  {launch} robot_file:=$PWD/{name}.yaml",
+        "  safety-filter doctor",
+    ]

@@ -72,8 +72,10 @@ def chosen(bag: Bag, named: Collection[str]) -> list[str]:
         if missing:
             raise BagError(f"no topic {missing[0]} in the bag; it has {', '.join(bag.topics)}")
         return list(named)
-    found = recording.find_topics(bag, recording.Settings())
-    inputs = [found[role] for role in INPUTS if role in found]
+    inputs = recording.recorded_inputs(bag)
+    if not inputs:  # somebody else's recording
+        found = recording.find_topics(bag, recording.Settings())
+        inputs = [found[role] for role in INPUTS if role in found]
     if not inputs:
         raise BagError(f"no inputs of the filter in the bag; it has {', '.join(bag.topics)};"
                        " name what to play with --topics")

@@ -191,6 +191,14 @@ def find_topics(bag: Bag, settings: Settings) -> dict[str, str]:
     return found
 
 
+def recorded_inputs(bag: Bag) -> list[str]:
+    """The topics in the bag that the recorded filter read, by its own word; none without it."""
+    name = find_topics(bag, Settings()).get("config")
+    configs = _configs([(t, d) for _, t, d in bag.messages({name})], bag.notes) if name else []
+    read = dict(configs[-1][1].get("topics") or {}).values() if configs else ()
+    return [topic for topic in read if topic in bag.topics and bag.topics[topic].count]
+
+
 def _more_topics(
     bag: Bag, config: Mapping[str, Any], topics: dict[str, str],
     raw: dict[str, list[tuple[int, bytes]]], settings: Settings,

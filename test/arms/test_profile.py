@@ -83,6 +83,9 @@ def test_arm_prints_what_to_start(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["arm"]) == 0 and main(["arm", "ur5e"]) == 0
     text = capsys.readouterr().out
     assert "ur_type:=ur5e" in text and "/forward_velocity_controller/commands" in text
+    assert text.endswith("robot:=ur5e robot_file:=$PWD/ur5e.yaml\n  safety-filter doctor\n")
+    assert main(["arm", "iiwa"]) == 0  # shipped: nothing to fit
+    assert "fit-robot iiwa" not in capsys.readouterr().out
     assert main(["arm", "r2d2"]) == 1
     assert "panda" in capsys.readouterr().err
 

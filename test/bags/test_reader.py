@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import yaml
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
@@ -216,6 +218,26 @@ def test_a_full_disk_ends_the_writer_and_what_was_written_can_be_read(tmp_path: 
     assert done.returncode == 1 and "OSError" in done.stderr
     bag = Bag.open(path)
     assert len(list(bag.messages({"/x"}))) >= 100
+
+
+def test_play_takes_the_inputs_that_the_recorded_filter_read(
+    make: ModuleType, drive: Path, tmp_path: Path
+) -> None:
+    from safety_filter.bags.play import chosen
+
+    names = {"joint_states": "/ur/joints", "trajectory": "/plan", "obstacles": "/mine/tracks"}
+    content = json.dumps({"version": 1, "topics": {**names, "twist": "/not/recorded"}})
+    with BagWriter(tmp_path / "arm") as bag:
+        for topic in (*names.values(), "/filter_node/joint_velocity_out"):
+            bag.add_topic(topic, ms.ARRAY)
+            bag.write(topic, make.velocities(np.zeros(7)), 2 * 10**9)
+        bag.add_topic("/filter_node/config", ms.STRING)
+        bag.write("/filter_node/config", make.string(content), 10**9)
+    assert chosen(Bag.open(tmp_path / "arm"), []) == list(names.values())
+    found = chosen(Bag.open(drive), [])
+    assert found == ["/sim_node/joint_states", "/perception_node/obstacles", "/vla_node/twist"]
+    make.drive(tmp_path / "bare", 0.2, ticks=False)  # without a configuration: by their names
+    assert set(chosen(Bag.open(tmp_path / "bare"), [])) == set(found)
 
 
 def test_a_type_without_definition_is_refused(tmp_path: Path) -> None:
