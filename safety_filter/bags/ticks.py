@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from safety_filter.core.inputs import Command, JointSample
 from safety_filter.core.nominal import KINDS
-from safety_filter.flight.recorder import NO_EVENT, RESET, STOP, Tick
+from safety_filter.flight.recorder import Tick
 
 Table = NDArray[np.void]
 STATES = ("PASS", "FILTERED", "STOPPED")
-EVENTS = (NO_EVENT, STOP, RESET)
 TEXT = 32  # bytes of the columns `command_frame` and `reason`
 _KINDS = tuple(KINDS)
 _UNKNOWN_KIND = 255
