@@ -17,7 +17,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from safety_filter.perception.detector import Detection
 
@@ -358,43 +357,3 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
         blobs.append(Blob(r, c, points[r, c], UNKNOWN_CLASS, 0.5,
                           hidden_edges(depth, r, c, robot, step), table_z))
     return blobs
-
-
-def merge_parts(blobs: Sequence[Blob], sure_score: float, join: float,
-                tool: F32) -> list[Blob]:
-    """Return the blobs with parts of unknown things joined to the rest of them.
-
-    A detector sees known things in parts of unknown ones. An unsure detection, or one in the air
-    away from the hand, is one thing with a cluster that it touches (less than `join`, m, away), of
-    the class of the larger of both. `tool`: position (3,) of the hand, which may hold things.
-    """
-    out = list(blobs)
-    for part in blobs:
-        if part.class_id == UNKNOWN_CLASS or part.support:
-            continue
-        in_air = part.points[:, 2].min() > part.ground + 0.04
-        in_hand = float(np.linalg.norm(part.points.mean(axis=0) - tool)) < 0.12
-        if part.score >= sure_score and (not in_air or in_hand):
-            continue
-        for i, other in enumerate(out):
-            if other.class_id != UNKNOWN_CLASS:
-                continue
-            major = max(part, other, key=lambda b: len(b.rows))
-            if _touch(part.points, other.points, join):
-                out[i] = Blob(
-                    np.concatenate([other.rows, part.rows]),
-                    np.concatenate([other.cols, part.cols]),
-                    np.concatenate([other.points, part.points]), major.class_id, major.score,
-                    np.concatenate([other.hidden, part.hidden]), other.ground)
-                out = [b for b in out if b is not part]
-                break
-    return out
-
-
-def _touch(a: F32, b: F32, distance: float) -> bool:
-    """Whether two clouds (n, 3) and (m, 3) come closer than `distance`, m."""
-    gap = np.maximum(a.min(axis=0) - b.max(axis=0), b.min(axis=0) - a.max(axis=0))
-    if float(gap.max()) > distance:
-        return False
-    nearest, _ = cKDTree(b).query(a[::2], distance_upper_bound=distance)
-    return bool(np.isfinite(nearest).any())

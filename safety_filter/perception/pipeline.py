@@ -21,6 +21,7 @@ from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame, project
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.params import PerceptionParams
+from safety_filter.perception.parts import merge_parts
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import (
     BOX,
@@ -261,8 +262,7 @@ class Perception:
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)
-        return bl.merge_parts(things, p.sure_score, p.cluster_join,
-                              tool.astype(np.float32))
+        return merge_parts(things, p.sure_score, p.cluster_join, tool.astype(np.float32))
 
     def _tool_motion(self, stamp: float, tool: F64) -> tuple[F64, F64] | None:
         """Motion (4, 4) of the tool since the last picture and its twist (6,) at base's origin."""

@@ -160,34 +160,3 @@ def test_hidden_edges_face_what_is_nearer(cell, shapes):
     touching = ndimage.binary_dilation(masks["cube"], iterations=3)[rows, cols]
     assert hidden[touching].mean() > 0.6
     assert hidden[~touching].mean() < 0.02
-
-
-def piece(at, class_id: int, score: float, n: int = 100) -> bl.Blob:
-    rng = np.random.default_rng(n)
-    points = (rng.uniform(-0.02, 0.02, (n, 3)) + at).astype(np.float32)
-    index = np.arange(n)
-    return bl.Blob(index, index, points, class_id, score, np.zeros(n, bool))
-
-
-HAND = np.array([0.5, 0.0, 0.5], np.float32)
-
-
-@pytest.mark.parametrize(("score", "z", "hand", "merged"), [
-    (0.6, 0.02, HAND, True),  # unsure, on the table
-    (0.9, 0.02, HAND, False),  # sure, beside an unknown thing
-    (0.9, 0.20, HAND, True),  # sure, but it would hang in the air
-    (0.9, 0.20, np.array([0.5, 0.0, 0.21], np.float32), False),  # it hangs in the hand
-])
-def test_parts_of_unknown_things_join_them(score, z, hand, merged):
-    known = piece([0.5, 0.0, z], 3, score)
-    cluster = piece([0.5, 0.05, z], bl.UNKNOWN_CLASS, 0.5, 150)
-    out = bl.merge_parts([known, cluster], 0.75, 0.025, hand)
-    assert len(out) == (1 if merged else 2)
-    assert sum(len(b.rows) for b in out) == 250
-    if merged:
-        assert out[0].class_id == bl.UNKNOWN_CLASS
-
-
-def test_parts_that_do_not_touch_stay_apart():
-    blobs = [piece([0.5, 0.0, 0.02], 3, 0.6), piece([0.5, 0.10, 0.02], bl.UNKNOWN_CLASS, 0.5)]
-    assert len(bl.merge_parts(blobs, 0.75, 0.025, HAND)) == 2
