@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
-from safety_filter.perception.camera import back_project, check_frame, project
+from safety_filter.perception.camera import back_project, check_frame
 from safety_filter.perception.detector import Detection
+from safety_filter.perception.hidden import behind
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.parts import merge_parts
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
@@ -30,7 +31,6 @@ from safety_filter.perception.shape import (
     ShapeRules,
     measure,
     outline,
-    view_axes,
     walls,
 )
 from safety_filter.perception.targets import (
@@ -180,10 +180,10 @@ class Perception:
         def complete(blob: bl.Blob, known: Known | None) -> Measurement:
             return measure(blob, eye, focal, self.rules, known)
 
-        def hidden(track: Track) -> bool:
-            return track.class_id in self.supports or behind(track, depth, k, t_base_cam)
+        def hides(positions: F64, half: F64) -> NDArray[np.bool_]:
+            return behind(positions, half, depth, k, t_base_cam)
 
-        things = self.tracker.update(things, complete, hidden, dt)
+        things = self.tracker.update(things, complete, hides, dt)
         owner = np.zeros(depth.shape, np.int32)
         self._remember(things, depth.shape)
         for track in self.tracker.tracks:
@@ -338,22 +338,3 @@ def _whole(tracks: Sequence[Track], first: Tracks) -> Tracks:
         row["qx"] = row["qy"] = 0.0
         row["qz"], row["qw"] = np.sin(track.yaw / 2), np.cos(track.yaw / 2)
     return first
-
-
-def behind(track: Track, depth: F32, k: F64, t_base_cam: F64) -> bool:
-    """Whether the place of a track lies behind something nearer, or outside the picture.
-
-    Sampled over the upper part of its silhouette; pixels without depth count as hidden. Where its
-    own surface would show, or what is behind it, the track is not there.
-    """
-    axes = view_axes(track.position, t_base_cam[:3, 3])
-    u, w = np.meshgrid(np.linspace(-0.8, 0.8, 5), np.linspace(-0.4, 0.8, 5))
-    offsets = np.stack([u.ravel() * track.half[0], np.zeros(25), w.ravel() * track.half[2]], 1)
-    uv, z = project(track.position + offsets @ axes.T, k, t_base_cam)
-    height, width = depth.shape
-    pixel = np.rint(np.clip(uv, -1, max(height, width) + 1)).astype(int)
-    inside = ((pixel[:, 0] >= 0) & (pixel[:, 0] < width) & (pixel[:, 1] >= 0)
-              & (pixel[:, 1] < height) & (z > 0))
-    seen = np.zeros(25)
-    seen[inside] = depth[pixel[inside, 1], pixel[inside, 0]]
-    return bool(np.mean(seen < z - track.half[1] - 0.015) > 0.4)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.perception.hidden import Hideout
 from safety_filter.perception.kalman import State
 from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.template import Template
@@ -29,6 +30,7 @@ class Track:
     last_seen: float
     votes: dict[int, float]
     score: float
+    sight: State  # its state when it was last seen
     hits: int = 1
     misses: int = 0
     oversize: int = 0  # sightings in a row that show more than its extent
@@ -42,6 +44,7 @@ class Track:
     confirmed: bool = False
     offset: F64 | None = None  # (3,) from the mean of the visible points to the centre
     expected_pixels: float = 0.0  # pixels * distance^2 that go with `offset`
+    hideout: Hideout | None = None  # where it may be while it is out of sight
     template: Template | None = None  # its surface in the best view of late
     joined: F64 | None = None  # (3,) like `box`, but of it and what shows as one with it
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.perception.coast import SLOW, coast, out_of_sight
+from safety_filter.perception.hidden import Hides
 from safety_filter.perception.kalman import State, jump_noise
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.shape import Known, Measurement
@@ -17,13 +19,10 @@ from safety_filter.perception.track import Track
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
 _NEVER = 1e6
-_STILL_MOVER = 3.0  # s, decay of the memory that something moved
-_SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
-_REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
 class Tracker:
@@ -61,34 +60,14 @@ class Tracker:
                 p[3:, 3:] = 0.02**2 * np.eye(3)
                 track.state = State(np.concatenate([x, v]), p)
             else:
-                self._coast(track, dt)
-
-    def _coast(self, track: Track, dt: float) -> None:
-        """Constant velocity; what is hidden slows down, and its sigmas are bounded.
-
-        An unseen thing can only be where nothing is seen: behind what hides it. Without the bound
-        its margin would outgrow the room.
-        """
-        p = self.params
-        unseen = track.visible < 0.3
-        if not unseen:
-            speed = float(np.linalg.norm(track.velocity))
-            track.cruise = max(speed, track.cruise * float(np.exp(-dt / _STILL_MOVER)))
-        slow = track.class_id in self.supports or (unseen and track.cruise < _SLOW)
-        track.state = track.state.predicted(dt, _REST_ACCEL if slow else p.accel_quiet)
-        if unseen:
-            # Nothing says that it still moves: slow motion was noise, fast motion ends.
-            fade = np.exp(-dt / (0.2 if slow else 1.5))
-            most = p.initial_speed / max(float(np.linalg.norm(track.velocity)), 1e-9)
-            track.state = track.state.slowed(min(fade, most)).confined(
-                p.unseen_sigma, p.unseen_speed)
+                coast(track, self.params, track.class_id in self.supports, dt)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
-               is_hidden: Callable[[Track], bool], dt: float) -> list[Blob]:
+               hides: Hides, dt: float) -> list[Blob]:
         """Match `blobs` with the predicted tracks, and start, coast and drop tracks.
 
-        measure(blob, known) completes a blob; is_hidden(track) says whether
-        the place of an unseen track lies behind something nearer. Returns the blobs that
+        measure(blob, known) completes a blob; hides(positions, half) says
+        which places of a thing lie behind something nearer. Returns the blobs that
         `Track.blob` counts: what a track shows as one with something else is taken apart.
         """
         assert self.stamp is not None
@@ -102,7 +81,7 @@ class Tracker:
             track, seen = self.tracks[t], raw[b]
             if b in parts or track.remembers_more(seen):
                 seen = measure(blobs[b], track.known())
-            if b in parts and track.cruise < _SLOW:
+            if b in parts and track.cruise < SLOW:
                 # Along a face that goes on in its neighbour's nothing holds it but that it rested.
                 track.state = track.state.slowed(0.2)
             self._correct(track, blobs[b], seen, dt)
@@ -112,7 +91,7 @@ class Tracker:
                 self._start(blobs[b], raw[b], b)
         self._merge_doubles()
         self._drop_pieces()
-        self._age(is_hidden)
+        self._age(hides)
         return blobs
 
     def _taken_apart(self, blobs: Sequence[Blob], measure: Measure,
@@ -253,7 +232,7 @@ class Tracker:
         track.hits += 1
         track.misses = 0
         track.last_seen = self.stamp if self.stamp is not None else 0.0
-        track.hidden = False
+        track.hidden, track.hideout, track.sight = False, None, track.state
         # What hardly shows is easily taken for something else
         say = min(1.0, area / track.reference) ** 2 if track.reference > 0.0 else 1.0
         if piece and seen.placed is not None:
@@ -275,7 +254,8 @@ class Tracker:
         track = Track(
             id=0, state=state, half=seen.half.copy(), box=seen.box.copy(), yaw=seen.yaw,
             form=seen.form, first_seen=self.stamp, last_seen=self.stamp,
-            votes={blob.class_id: blob.score}, score=blob.score, clean=bool(seen.sides.all()),
+            votes={blob.class_id: blob.score}, score=blob.score, sight=state,
+            clean=bool(seen.sides.all()),
             reference=seen.pixels * seen.distance**2, blob=index,
             confirmed=self.params.confirm_hits <= 1)
         old = self._find_again(track, blob, seen)
@@ -353,7 +333,7 @@ class Tracker:
                 best, best_cost = old, cost
         return best
 
-    def _age(self, is_hidden: Callable[[Track], bool]) -> None:
+    def _age(self, hides: Hides) -> None:
         assert self.stamp is not None
         p, now, alive = self.params, self.stamp, []
         for track in self.tracks:
@@ -361,7 +341,7 @@ class Tracker:
                 alive.append(track)
                 continue
             track.misses += 1
-            track.hidden = is_hidden(track)
+            track.hidden = out_of_sight(track, p, track.class_id in self.supports, now, hides)
             track.visible = 0.0
             unseen = now - track.last_seen
             if track.attached:

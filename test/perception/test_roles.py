@@ -16,8 +16,9 @@ SUPPORTS = frozenset({PLATE})
 
 def track(at, id_: int = 1, class_id: int = 0, half: float = 0.022) -> Track:
     box = np.full(3, half)
-    return Track(id_, State.at(np.asarray(at, float), np.eye(3) * 1e-6, 0.1), box, box.copy(), 0.0,
-                 BOX, 0.0, 0.0, {class_id: 1.0}, 0.9, confirmed=True, blob=0)
+    state = State.at(np.asarray(at, float), np.eye(3) * 1e-6, 0.1)
+    return Track(id_, state, box, box.copy(), 0.0, BOX, 0.0, 0.0, {class_id: 1.0}, 0.9, state,
+                 confirmed=True, blob=0)
 
 
 def tool_at(p) -> np.ndarray:

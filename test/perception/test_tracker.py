@@ -41,7 +41,13 @@ class Scenario:
                                at)
 
         self.tracker.predict(self.time, tool)
-        self.tracker.update(blobs, measure, lambda track: self.hidden, dt)
+        self.tracker.update(blobs, measure, self.hides, dt)
+
+    def hides(self, positions: np.ndarray, half: np.ndarray) -> np.ndarray:
+        """What `hidden` says, of everywhere or of the places beyond x = `hidden`."""
+        if isinstance(self.hidden, bool):
+            return np.full(len(positions), self.hidden)
+        return positions[:, 0] > self.hidden
 
     def only(self):
         (track,) = [t for t in self.tracker.tracks if t.confirmed]
@@ -99,6 +105,29 @@ def test_behind_an_occluder_a_track_coasts_and_its_covariance_grows_to_a_bound()
     assert 3 * sigmas[0] < sigmas[-1] <= bound + 1e-9
     s.step((s.only().position + [0.01, 0, 0], 3))
     assert s.only().id == 1
+
+
+@pytest.mark.parametrize(("sightings", "stays"), [(30, True), (6, False)])
+def test_what_left_its_place_unseen_is_looked_for_where_nothing_shows(sightings, stays):
+    """What hides it moves on along x, and its place is seen empty: it has gone along."""
+    s = Scenario()
+    for _ in range(sightings):
+        s.step((np.array([0.45, 0.0, 0.1]), 3))
+    s.hidden = 0.40
+    for _ in range(4):
+        s.step()
+    assert s.only().position[0] < 0.46  # it coasts where it was
+    for edge in np.arange(0.46, 0.56, 0.01):
+        s.hidden = float(edge)
+        s.step()
+    assert bool(s.tracker.tracks) == stays
+    if stays:
+        track = s.only()
+        assert track.id == 1 and track.position[0] > 0.54 and track.velocity[0] > 0.05
+        s.hidden = False
+        for _ in range(5):
+            s.step()
+        assert s.tracker.tracks == []
 
 
 def test_in_plain_view_an_absent_thing_is_dropped_soon_and_hidden_late():
