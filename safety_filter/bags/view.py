@@ -182,6 +182,8 @@ class View:
         }
         for name, values in columns.items():
             known = np.isfinite(values)
+            if not known.any():
+                continue  # the viewer dies of a column without rows
             index = rr.TimeColumn(TIME, timestamp=table["now_ros"][known].tolist())
             scalars = rr.Scalars.columns(scalars=values[known].astype(float))
             self._stream.send_columns(name, [index], scalars)

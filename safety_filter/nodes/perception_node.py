@@ -98,7 +98,7 @@ class PerceptionNode(ManagedNode):
         self._newest: Latest[tuple[Image, Image]] = Latest()
         self._instruction = self._told = ""  # the newest words, and those perception knows
         self._reset_wanted = threading.Event()
-        self._rate, self._image_rate = RateMeter(60), RateMeter(60)
+        self._rate, self._image_rate, self._overlay_rate = (RateMeter(60) for _ in range(3))
         self._stages: dict[str, Percentiles] = defaultdict(lambda: Percentiles(300))
         self._cycle, self._age = Percentiles(500), Percentiles(500)
         self._facts: dict[str, object] = {}
@@ -273,6 +273,7 @@ class PerceptionNode(ManagedNode):
         # A little early is on time: pictures come at a rate of their own
         if watched and done - self._drawn > 0.9 / self.params.overlay_rate:
             self._drawn = done
+            self._overlay_rate.tick(done)
             picture = draw(
                 rgb,
                 result.owner,
@@ -317,6 +318,7 @@ class PerceptionNode(ManagedNode):
             **self._facts,
             "rate_images_hz": self._image_rate.rate(now),
             "rate_obstacles_hz": self._rate.rate(now),
+            "rate_overlay_hz": self._overlay_rate.rate(now),
             **self._figures,
         }
         self._joints.update()

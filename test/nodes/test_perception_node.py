@@ -250,6 +250,25 @@ def test_attention_that_is_not_finite_counts_as_none_and_is_told(cell: Any) -> N
     assert (camera.tracks()["role"] != Role.TARGET).all()
 
 
+def test_the_overlay_is_drawn_only_while_somebody_watches(cell: Any) -> None:
+    rig, camera = cell
+    camera.tracks()
+
+    def drawn() -> float:
+        return float(rig.values(NODE)["rate_overlay_hz"])
+
+    assert drawn() == 0.0
+    seen: list[Image] = []
+    watching = rig.node.create_subscription(Image, f"{NODE}/overlay", seen.append, NEWEST)
+    rig.wait(lambda: len(seen) > 2, EVENT_SECONDS, "overlays")
+    assert (seen[0].height, seen[0].width) == camera.frame.depth.shape
+    assert any(abs(conversion.seconds(seen[0].header.stamp) - t) < 1e-6 for t in camera.stamps)
+    rig.wait(lambda: drawn() > 0.0, EVENT_SECONDS, "the rate told")
+    before = drawn()
+    rig.node.destroy_subscription(watching)
+    rig.wait(lambda: drawn() < 0.3 * before, EVENT_SECONDS, "the end of it")
+
+
 @pytest.mark.parametrize("content", [None, b"not a model"])
 def test_missing_or_corrupt_weights_are_a_state_not_a_crash(
     tmp_path: Path, content: bytes | None
