@@ -10,6 +10,7 @@ from safety_filter.perception.track import Track
 
 _STILL_MOVER = 3.0  # s, decay of the memory that something moved
 SLOW = 0.03  # m/s below which an unseen thing is taken to rest
+_ESTABLISHED = 15  # sightings from which on a track is a thing: what was never there cannot leave
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 
 
@@ -41,14 +42,14 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
                  hides: Hides) -> bool:
     """Whether a track that the picture of `stamp` does not show can be where nothing is seen.
 
-    What rested coasts there. What moved lately, and what has left the place where it was
-    expected, may have moved as it likes: its state becomes that of all such motions.
+    As long as its expected place is hidden it coasts there. What was seen well, and has left that
+    place, may have moved in any way that nothing showed: its state becomes that of all of them.
     """
     if support:
         return True
     if track.hideout is None:
         expected = bool(hides(track.position[None], track.half)[0])
-        if track.attached or not track.clean or track.hits < 15 or expected:
+        if track.attached or not track.clean or track.hits < _ESTABLISHED or expected:
             return expected
         track.hideout = Hideout.since(track.sight, stamp - track.last_seen, p.accel_quiet,
                                       p.initial_speed, _rng(track))
