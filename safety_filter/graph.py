@@ -157,7 +157,8 @@ COMMON = (
 )
 SIMULATOR = (
     Argument("seed", "0", "seed of the scene", ("sim_node",), "seed"),
-    Argument("suite", "demo", "suite of scenes: free, demo, ...", ("sim_node",), "suite"),
+    Argument("suite", "dynamic-4", "suite of scenes: free, dynamic-4, ...", ("sim_node",),
+             "suite"),
     Argument("gui", "false", "show PyBullet's window", ("sim_node",), "gui"),
     Argument(
         "autostart", "true", "time runs at once, without a start request", ("sim_node",),

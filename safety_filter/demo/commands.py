@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from safety_filter.bench.commands import SUITES
+
 MIN_FREE_BYTES = 200 * 2**20
 
 
@@ -18,6 +20,11 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--episodes", type=int, default=10, help="scenes for each method")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first scene")
+    parser.add_argument(
+        "--suite", choices=SUITES,
+        help="whose scenes (default: dynamic-4, whose movers are timed to meet the arm; with"
+        " --instruction demo, where any object may go with any destination)",
+    )
     parser.add_argument(
         "--instruction", help='one scene of your choice: "put the red cube on the plate"'
     )
@@ -44,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if fault is not None:
         print(f"demo: --gui: {fault}", file=sys.stderr)
         return 2
-    suite = "demo"
+    suite = arguments.suite or ("dynamic-4" if arguments.instruction is None else "demo")
     try:
         if arguments.instruction is not None:
             chosen = [tasks.for_instruction(arguments.instruction, suite, arguments.seed)]

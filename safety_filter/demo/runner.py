@@ -35,7 +35,7 @@ class Options:
 
     tasks: tuple[Task, ...]
     out: Path
-    suite: str = "demo"
+    suite: str = "dynamic-4"
     methods: tuple[str, ...] = tuple(METHODS)
     time_limit: float = 20.0  # s of simulated time for an episode
     gui: bool = False

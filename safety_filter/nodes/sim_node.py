@@ -52,7 +52,7 @@ MAX_LAG = 0.25
 class SimParams:
     """Parameters of sim_node."""
 
-    suite: str = param("demo", "-", None, None, "suite of the first scene", choices=SUITES)
+    suite: str = param("dynamic-4", "-", None, None, "suite of the first scene", choices=SUITES)
     seed: int = param(0, "-", 0, 2**31, "seed of the first scene")
     input: str = param(
         "joint_velocity", "-", None, None, "command input that moves the arm", choices=INPUTS
