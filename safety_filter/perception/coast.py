@@ -29,7 +29,11 @@ def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
         speed = float(np.linalg.norm(track.velocity))
         track.cruise = max(speed, track.cruise * float(np.exp(-dt / _STILL_MOVER)))
     slow = support or (unseen and track.cruise < SLOW)
-    track.state = track.state.predicted(dt, _REST_ACCEL if slow else p.accel_quiet)
+    accel = _REST_ACCEL if slow else p.accel_quiet
+    if unseen and not slow:
+        # It may speed up for as long as it is out of sight, not anew with each picture.
+        accel *= float(np.sqrt(1 + track.misses))
+    track.state = track.state.predicted(dt, accel)
     if unseen:
         # Nothing says that it still moves: slow motion was noise, fast motion ends.
         fade = np.exp(-dt / (0.2 if slow else 1.5))
