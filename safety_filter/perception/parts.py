@@ -26,7 +26,7 @@ def merge_parts(blobs: Sequence[Blob], sure_score: float, join: float,
     """
     out = list(blobs)
     for part in blobs:
-        if part.class_id == UNKNOWN_CLASS or part.support:
+        if part.class_id == UNKNOWN_CLASS or part.support or not any(b is part for b in out):
             continue
         hangs, unsure = _hangs(part, tool), part.score < sure_score
         if not (unsure or hangs):

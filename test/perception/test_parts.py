@@ -48,5 +48,6 @@ def test_unsure_detections_that_touch_in_the_air_are_one_thing(other, score, z, 
     out = merge_parts([piece([0.5, 0.0, z], 3, 0.6), piece([0.5, 0.05, z], other, score, 150)],
                       0.75, 0.025, HAND)
     assert len(out) == (1 if merged else 2)
+    assert sum(len(b.rows) for b in out) == 250  # no point counts twice
     if merged:
         assert out[0].class_id == (3 if other == 3 else bl.UNKNOWN_CLASS)
