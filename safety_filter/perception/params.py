@@ -63,11 +63,13 @@ class PerceptionParams:
     gate_distance: float = param(0.12, 'm', 0.01, 1.0, 'association gate: never farther')
     confirm_hits: int = param(2, '-', 1, 10, 'sightings before a track is published')
     drop_visible: float = param(
-        0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view is dropped after')
+        0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view, and that can be nowhere'
+        ' out of sight, is dropped after')
     drop_hidden: float = param(
         4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after')
     unseen_sigma: float = param(
-        0.04, 'm', 0.005, 1.0, 'sigma of the position of an unseen track grows no larger')
+        0.04, 'm', 0.005, 1.0, 'sigma of the position of an unseen track grows no larger while'
+        ' its expected place is hidden')
     unseen_speed: float = param(
         0.10, 'm/s', 0.005, 2.0, 'sigma of the velocity of an unseen track grows no larger')
     refind: float = param(2.0, 's', 0.0, 60.0, 'a dropped track may take its id back within')
