@@ -1,8 +1,8 @@
 """Lockstep against the ROS graph in real time, on the same scenes.
 
     safety-filter demo --episodes 10 --seed 0 --out out/demo
-    safety-filter bench --suites dynamic-4 --methods none ours --seed0 0 --episodes 10 --out out/demo_ls
-    safety-filter bench-compare out/demo/summary.json out/demo_ls/suites.json
+    safety-filter bench --suites dynamic-4 --methods none ours --seed0 0 --episodes 10 --out out/ls
+    safety-filter bench-compare out/demo/summary.json out/ls/suites.json
 
 The two agree where their 95 % intervals overlap.
 """
