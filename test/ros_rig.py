@@ -24,6 +24,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -116,6 +117,12 @@ class Rig:
 
     def _on_state(self, name: str, msg: DiagnosticStatus) -> None:
         self.states[name] = msg
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription of this node in the executor's thread: one destroyed while that
+        thread builds its wait set ends the thread."""
+        done = self._executor.create_task(self.node.destroy_subscription, subscription)
+        self.wait(done.done, EVENT_SECONDS, "a subscription's end")
 
     def go_home(self) -> None:
         """Put the arm back where it started, so that no test depends on what moved it before."""

@@ -250,7 +250,7 @@ def test_markers_draw_bodies_tracks_and_the_nearest_pair(rig: Rig) -> None:
     rig.wait(
         lambda: "nearest" in {m.ns for m in received[-1].markers}, EVENT_SECONDS, "nearest pair"
     )
-    rig.node.destroy_subscription(subscription)
+    rig.unsubscribe(subscription)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -265,7 +265,7 @@ def test_the_overlay_is_drawn_only_while_somebody_watches(cell: Any) -> None:
     assert any(abs(conversion.seconds(seen[0].header.stamp) - t) < 1e-6 for t in camera.stamps)
     rig.wait(lambda: drawn() > 0.0, EVENT_SECONDS, "the rate told")
     before = drawn()
-    rig.node.destroy_subscription(watching)
+    rig.unsubscribe(watching)
     rig.wait(lambda: drawn() < 0.3 * before, EVENT_SECONDS, "the end of it")
 
 
