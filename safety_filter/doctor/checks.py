@@ -59,6 +59,9 @@ class Seen:
     base_frames: tuple[str, ...] = ()
     future_tolerance: float = 0.02
     bound: float = 0.0  # s, obstacles_age
+    # m/s^2, what moves accelerates by at most: as the filter and as perception were told
+    acceleration: float | None = None
+    hidden_acceleration: float | None = None
     rmw: str = ""
     domain: str = ""
     discovery: str = ""
@@ -91,6 +94,9 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
             yield found("node.twice", node=name, count=count)
     if seen.nodes.get("filter_node") and not seen.monitored:
         yield found("monitor.missing")
+    mine, theirs = seen.acceleration, seen.hidden_acceleration
+    if mine is not None and theirs is not None and theirs < mine:
+        yield found("bounds.hidden", filter=mine, perception=theirs)
     for name, (level, message, values) in seen.states.items():
         if level >= 2:
             yield found("state.stopped", node=name, message=message)

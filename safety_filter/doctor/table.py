@@ -55,6 +55,12 @@ TABLE: dict[str, Row] = {
         _W, "{node} says: {message}",
         "See the node's `~/state` for its values.",
     ),
+    "bounds.hidden": Row(
+        _W, "the filter allows for {filter:g} m/s^2 of what moves (`obstacle_acceleration`),"
+        " perception for {perception:g} out of sight (`hidden_acceleration`)",
+        "Give both nodes the same bound: what speeds up behind something is else looked for where"
+        " it no longer is.",
+    ),
     "bounds.broken": Row(
         _E, "{node} saw declared bounds broken: {bounds}",
         "The claim rests on them: widen the parameter named, or find what breaks it (a slow"

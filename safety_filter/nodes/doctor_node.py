@@ -59,9 +59,11 @@ FRAMED = ("obstacles", "command")
 WANTED = {
     "filter_node": (
         *LIMITS.values(), "base_frames", "future_tolerance", "monitored", "output", "frame",
+        "obstacle_acceleration",
     ),
     "perception_node": (
         "extrinsics", "camera_xyz", "camera_xyzw", "robot", "urdf", "frame", "sync",
+        "hidden_acceleration",
     ),
 }  # fmt: skip
 
@@ -95,6 +97,8 @@ class Doctor(Node):
         parameters = {n: self._ask(n) for n in WANTED if names.get(n)}
         self._of_machine(seen)
         self._of_filter(seen, parameters.get("filter_node", {}))
+        # None where it is another perception
+        seen.hidden_acceleration = parameters.get("perception_node", {}).get("hidden_acceleration")
         kinds = {n: self._read_by(n) for n in names if n in NODES and n != "sim_node"}
         seen.streams = [
             self._stream(name, topic, kind, parameters.get("filter_node", {}))
@@ -178,6 +182,7 @@ class Doctor(Node):
         seen.base_frames = tuple(parameters["base_frames"])
         seen.future_tolerance = float(parameters["future_tolerance"])
         seen.bound = float(parameters["obstacles_age"])
+        seen.acceleration = float(parameters["obstacle_acceleration"])
 
     def _of_arm(self, seen: Seen, parameters: dict[str, Any]) -> None:
         if not parameters:

@@ -21,7 +21,7 @@ def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
     nothing is seen, behind what hides it. Without the bound its margin would outgrow the room.
     """
     if track.hideout is not None:
-        track.hideout.advance(dt, p.accel_quiet, _rng(track))
+        track.hideout.advance(dt, p.hidden_acceleration, _rng(track))
         track.state = track.hideout.state
         return
     unseen = track.visible < 0.3
@@ -55,8 +55,8 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
         expected = bool(hides(track.position[None], track.half)[0])
         if track.attached or not track.clean or track.hits < _ESTABLISHED or expected:
             return expected
-        track.hideout = Hideout.since(track.sight, stamp - track.last_seen, p.accel_quiet,
-                                      p.initial_speed, _rng(track))
+        track.hideout = Hideout.since(track.sight, stamp - track.last_seen,
+                                      p.hidden_acceleration, p.initial_speed, _rng(track))
     where = track.hideout.position
     room = np.all((where > p.workspace_min) & (where < p.workspace_max), axis=1)
     if not track.hideout.keep(room & hides(where, track.half), _rng(track)):

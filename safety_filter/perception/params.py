@@ -67,6 +67,9 @@ class PerceptionParams:
         ' out of sight, is dropped after')
     drop_hidden: float = param(
         4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after')
+    hidden_acceleration: float = param(
+        0.4, 'm/s^2', 1e-3, 20.0, 'bound on the acceleration of what moves out of sight: the'
+        ' obstacle_acceleration that the filter declares')
     unseen_sigma: float = param(
         0.04, 'm', 0.005, 1.0, 'sigma of the position of an unseen track grows no larger while'
         ' its expected place is hidden')

@@ -67,6 +67,7 @@ CASES: dict[str, Seen] = {
     "monitor.missing": _seen(monitored=False),
     "state.stopped": _seen(**_state(2, "STOPPED perception: obstacles: none received")),
     "state.warning": _seen(**_state(1, "inactive")),
+    "bounds.hidden": _seen(acceleration=1.0, hidden_acceleration=0.4),
     "bounds.broken": _seen(**_state(1, "PASS", broken_bounds="tracking_error: 0.02 m")),
     "target.none": _seen(**_state(1, "PASS", no_target="True")),
     "rt.denied": _seen(**_state(0, "PASS", warning="not permitted")),
@@ -108,6 +109,13 @@ def test_each_fault_is_found(code: str) -> None:
 
 def test_every_finding_of_the_table_has_a_case() -> None:
     assert set(CASES) | FINE == set(TABLE)
+
+
+@pytest.mark.parametrize(("acceleration", "hidden"), [(1.0, 1.0), (0.4, 1.0), (1.0, None)])
+def test_perception_may_allow_for_more_than_the_filter_or_be_another(
+    acceleration: float, hidden: float | None
+) -> None:
+    assert _codes(_seen(acceleration=acceleration, hidden_acceleration=hidden)) == FINE
 
 
 def test_what_is_optional_may_be_silent() -> None:

@@ -130,6 +130,20 @@ def test_what_left_its_place_unseen_is_looked_for_where_nothing_shows(sightings,
         assert s.tracker.tracks == []
 
 
+@pytest.mark.parametrize(("acceleration", "stays"), [(0.4, False), (5.0, True)])
+def test_out_of_sight_it_went_no_farther_than_the_declared_acceleration_takes_it(
+        acceleration, stays):
+    s = Scenario(hidden_acceleration=acceleration)
+    for _ in range(30):
+        s.step((np.array([0.45, 0.0, 0.1]), 3))
+    s.hidden = 0.40
+    for _ in range(4):
+        s.step()
+    s.hidden = 0.51  # 6 cm after a third of a second: 0.4 m/s^2 make 2 cm
+    s.step()
+    assert bool(s.tracker.tracks) == stays
+
+
 def test_in_plain_view_an_absent_thing_is_dropped_soon_and_hidden_late():
     for hidden, alive_after in ((False, 0.25), (True, 4.0)):
         s = Scenario()
