@@ -58,7 +58,7 @@ class NodeSpec:
 class Argument:
     """A launch argument: sets `parameter` of `nodes`, or remaps the name `remap` on them.
 
-    An empty value leaves what the graph says.
+    An empty value leaves what the graph says, and then `text` says what that is.
     """
 
     name: str
@@ -129,7 +129,7 @@ NODES = {
                 ("~/joint_velocity_in", "filter_node/joint_velocity_out"),
                 ("~/joint_velocity_out", "arm/joint_velocity"),
                 ("~/obstacles", "perception_node/obstacles"),
-                ("~/filter_stop", "filter_node/stop"),
+                ("~/filter_stop", "filter_node/monitor_stop"),
                 _JOINTS,
             ),
             "monitor.yaml",
@@ -150,10 +150,11 @@ _CAMERA = ("vla_node", "perception_node")
 _FILTER, _MONITOR = ("filter_node",), ("monitor_node",)
 _MODEL = ("vla_node", "perception_node", "filter_node", "monitor_node")
 COMMON = (
-    Argument("namespace", "", "namespace of all nodes"),
+    Argument("namespace", "", "namespace of all nodes; empty: none"),
     Argument("use_sim_time", "false", "follow /clock", _ALL, "use_sim_time"),
     Argument("secure", "false", "true: each node in its SROS2 enclave, see docs/security.md"),
-    Argument("params_file", "", "parameter file (YAML) over the shipped ones, for all nodes"),
+    Argument("params_file", "", "parameter file (YAML) over the shipped ones, for all nodes;"
+             " empty: none"),
 )
 SIMULATOR = (
     Argument("seed", "0", "seed of the scene", ("sim_node",), "seed"),
@@ -165,8 +166,22 @@ SIMULATOR = (
         "autostart",
     ),
 )  # fmt: skip
+
+
+def _topic(spec: NodeSpec, name: str) -> str:
+    """Where a node's own name for a topic leads."""
+    return dict(spec.remappings).get(name, name.replace("~", spec.name))
+
+
+def _wired(argument: Argument) -> Argument:
+    """With the topic that the graph wires for its default: `--show-args` then tells it."""
+    if not argument.remap:
+        return argument
+    return replace(argument, default=_topic(NODES[argument.nodes[0]], argument.remap))
+
+
 # For nodes that are started without those that they are wired to
-TOPICS = (
+TOPICS = tuple(map(_wired, (
     Argument("image", "", "topic of the scene camera's colour image", _CAMERA, remap="image"),
     Argument("wrist_image", "", "topic of the wrist camera", ("vla_node",), remap="wrist_image"),
     Argument("instruction", "", "topic of the instruction", ("vla_node", "perception_node"),
@@ -189,8 +204,9 @@ TOPICS = (
              remap="~/joint_command_in"),
     Argument("trajectory", "", "topic of a trajectory command", _FILTER, remap="~/trajectory_in"),
     Argument("robot", "panda", "shipped robot or path of a robot file", _MODEL, "robot"),
-    Argument("urdf", "", "path of the URDF, if the robot file names none", _MODEL, "urdf"),
-)  # fmt: skip
+    Argument("urdf", "", "path of the URDF; empty: the one that the robot file names", _MODEL,
+             "urdf"),
+)))  # fmt: skip
 
 
 def arguments(group: str) -> tuple[Argument, ...]:
@@ -222,7 +238,8 @@ def configured(
             if spec.name not in argument.nodes or text == "":
                 continue
             if argument.remap:
-                spec = spec.with_remappings({argument.remap: text})
+                if text != _topic(spec, argument.remap):
+                    spec = spec.with_remappings({argument.remap: text})
             else:
                 spec = spec.with_parameters(**{argument.parameter: yaml.safe_load(text)})
         given = values.get("params_file", "")

@@ -117,6 +117,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("~/tick_obstacles", PUB, _CLOUD, "the obstacles that those steps used", QUEUE),
         Port("~/config", PUB, _STRING, "JSON: robot, parameters, topics", LATCHED),
         Port("~/stop", SERVICE, _TRIGGER, "latch a software stop"),
+        Port("~/monitor_stop", SERVICE, _TRIGGER, "the same for the monitor, so that the state"
+             " names who asked"),
         Port("~/reset", SERVICE, _TRIGGER, "release it once inputs are fresh and the command is"
              " near zero"),
     ),
@@ -137,7 +139,8 @@ STATES = (
      "the life of the node; inactive: zeros go out, nothing is commanded"),
     ("filter_node", "PASS", "the command as it came"),
     ("filter_node", "FILTERED", "changed by a row or a limit: active_rows, nearest_*"),
-    ("filter_node", "STOPPED operator: ...", "latched stop, or a reset that waits, and for what"),
+    ("filter_node", "STOPPED operator: ...", "latched stop and who asked for it, or a reset"
+     " that waits, and for what"),
     ("filter_node", "STOPPED joint_state: ...", "absent, too old, unusable"),
     ("filter_node", "STOPPED perception: ...", "obstacles absent, too old, unreadable"),
     ("filter_node", "STOPPED command: ...", "absent, too old, not finite, unknown frame"),

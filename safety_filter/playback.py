@@ -14,7 +14,7 @@ from safety_filter import graph
 from safety_filter.graph import COMMON, TOPICS, Argument, NodeSpec
 
 _RUN = (
-    Argument("bag", "", "folder of the bag (rosbag2)"),
+    Argument("bag", "", "folder of the bag (rosbag2); must be given"),
     Argument("delay", "5.0", "s that the nodes have to start before the bag plays"),
     Argument("rate", "1.0", "speed of playing; ages grow with it"),
     Argument("perception", "false", "run perception_node over the recorded images too"),

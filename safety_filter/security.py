@@ -87,7 +87,9 @@ def policy(specs: Sequence[NodeSpec]) -> str:
     operator = _profile(enclaves, "operator", space)
     _topics(operator, "publish", [*words, *_common_out()])
     _topics(operator, "subscribe", [*everything, "/rosout", "/clock"])
-    calls = [n for s in specs for n in _names(s, SERVICE)]
+    # What one node asks of another is told as that node's doing: not for the operator
+    between = {n for s in specs for n in _names(s, CLIENT)}
+    calls = [n for s in specs for n in _names(s, SERVICE) if n not in between]
     calls += [f"/{_in(space, s.name)}/{n}" for s in specs for n in (*_PARAMETERS, *_LIFECYCLE)]
     _services(operator, "request", calls)
     viewer = _profile(enclaves, "viewer", space)

@@ -7,13 +7,14 @@ from typing import Any
 
 from safety_filter import graph
 from safety_filter.arms import profile
+from safety_filter.core.filter_params import FilterParams
 from safety_filter.graph import COMMON, TOPICS, Argument, NodeSpec
 
 _ARM = (
     Argument("robot", "panda", "arm: panda, fr3, ur5e, xarm7, iiwa, or path of an arm file"),
     Argument(
         "robot_file", "", "robot file (YAML) of safety-filter fit-robot, for an arm whose URDF"
-        " is not shipped or that carries a tool of yours",
+        " is not shipped or that carries a tool of yours; empty: the shipped one",
     ),
     Argument("urdf", "", "path of the URDF; empty: the shipped one, or robot_description"),
     Argument("output", "", "what goes to the arm: joint_velocity, joint_position, trajectory or"
@@ -45,12 +46,15 @@ def _truth(name: str, text: str) -> bool:
 def arguments() -> tuple[Argument, ...]:
     """The launch arguments of arm.launch.py."""
     own = {a.name for a in _ARM}
-    topics = (
-        graph.replace(a, default=_CAMERA_TOPICS.get(a.name, a.default))
+    topics = {
+        a.name: graph.replace(a, default=_CAMERA_TOPICS.get(a.name, a.default))
         for a in TOPICS
         if a.name not in own
-    )
-    return (*_ARM, *topics, *COMMON)
+    }
+    joints = topics["joint_states"]
+    text = f"{joints.text}; empty: that of the arm's file"
+    topics["joint_states"] = graph.replace(joints, default="", text=text)
+    return (*_ARM, *topics.values(), *COMMON)
 
 
 def build(values: Mapping[str, str]) -> list[NodeSpec]:
@@ -84,6 +88,11 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "filter_node": ({"output": kind}, {f"~/{kind}_fallback": topic}),
         "monitor_node": ({"output": kind}, {f"~/{kind}_out": topic}),
     }
+    defaults = {
+        "filter_node": dict(arm.filter),
+        # one bound, declared to both: perception looks as far as the filter allows for
+        "perception_node": {"hidden_acceleration": FilterParams().obstacle_acceleration},
+    }
     left_out = {f"{n}_node" for n in ("vla", "perception") if not _truth(n, given[n])}
     specs = []
     for name, (parameters, remappings) in special.items():
@@ -96,7 +105,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             spec.with_parameters(**shared, **parameters),
             config=None if is_filter else spec.config,
             # A file of the user's knows their arm better
-            defaults=dict(arm.filter) if is_filter else {},
+            defaults=defaults.get(name, {}),
         )
         specs.append(spec)
     return graph.configured(specs, arguments(), given)

@@ -26,6 +26,7 @@ from safety_filter.core.wire import Role, empty_tracks
 
 SLACK = 1e-5
 """Slack up to this (m/s) is rounding."""
+START_STOPPED = 'the parameter start_stopped'
 Outcome = tuple[Array, tuple[str, str] | None, bool]
 """The joint velocity, the fault that stops (reason, detail), and whether it was changed."""
 _VERIFICATION = ('', 'box', 'row', 'next state')
@@ -54,6 +55,7 @@ class SafetyFilter:
         self._circulation = Circulation()
         self._intake = Intake(robot, self._buffers, self._kinematics)
         self._stopped, self._reset_asked = p.start_stopped, False
+        self._stopped_by = START_STOPPED
         self._zero = np.zeros(n)
         self._apply_params()
 
@@ -178,9 +180,9 @@ class SafetyFilter:
 
     # --- operator -------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Latch a stop. Not an emergency stop: it relies on this software."""
-        self._stopped, self._reset_asked = True, False
+    def stop(self, by: str = 'the operator') -> None:
+        """Latch a stop that `by` asked for. Not an emergency stop: it relies on this software."""
+        self._stopped, self._reset_asked, self._stopped_by = True, False, by
 
     def reset(self) -> None:
         """Ask to release the stop; done once all inputs are fresh and the command is near zero."""
@@ -191,7 +193,7 @@ class SafetyFilter:
             self._reset_asked = False
             return None
         if not self._reset_asked:
-            return 'stopped by the operator'
+            return f'stopped by {self._stopped_by}'
         if blocked:
             return f'reset waits: {blocked}'
         command = self._intake.command.sample

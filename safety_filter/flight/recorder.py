@@ -26,7 +26,10 @@ from safety_filter.core.wire import OBSTACLE_DTYPE
 
 FORMAT = 1
 SUFFIX = ".flight.npz"
-NO_EVENT, STOP, RESET = 0, 1, 2
+NO_EVENT, STOP, RESET, MONITOR_STOP, NODE_STOP = range(5)
+BY = {STOP: "the operator", MONITOR_STOP: "the monitor, whose state says why",
+      NODE_STOP: "a deactivation"}  # fmt: skip
+"""Who asked for a stop."""
 
 
 class FlightError(ValueError):
@@ -43,7 +46,7 @@ class Tick:
     command: Command | None
     obstacles: ObstacleSample | None
     decision: Decision
-    event: int  # STOP or RESET was asked for since the tick before
+    event: int  # a stop (BY) or RESET was asked for since the tick before
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class FlightRecorder:
         self._event = NO_EVENT
 
     def event(self, kind: int) -> None:
-        """Note that STOP or RESET was asked for; it belongs to the next tick."""
+        """Note that a stop (BY) or RESET was asked for; it belongs to the next tick."""
         self._event = kind
 
     def add(

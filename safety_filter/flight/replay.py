@@ -10,7 +10,7 @@ from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotModel
-from safety_filter.flight.recorder import RESET, STOP, Record
+from safety_filter.flight.recorder import BY, RESET, Record
 
 # Decided by how long a step took, which a replay does not share
 TIMED = "deadline"
@@ -42,8 +42,8 @@ def replay(record: Record, params: FilterParams | None = None) -> Replayed:
     if record.ticks and record.ticks[0].told.reason == "operator":
         safety_filter.stop()
     for i, tick in enumerate(record.ticks):
-        if tick.event == STOP:
-            safety_filter.stop()
+        if tick.event in BY:
+            safety_filter.stop(BY[tick.event])
         elif tick.event == RESET:
             safety_filter.reset()
         if i > 0:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
-from safety_filter.core.filter import SafetyFilter
+from safety_filter.core.filter import START_STOPPED, SafetyFilter
 from safety_filter.core.filter_params import TABLE as FILTER_TABLE
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
@@ -36,7 +37,7 @@ from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
-from safety_filter.flight.recorder import RESET, STOP
+from safety_filter.flight.recorder import BY, MONITOR_STOP, NODE_STOP, RESET, STOP
 from safety_filter.nodes import conversion, filter_state, tool_pose
 from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
@@ -53,6 +54,7 @@ from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.ticks import TickStream
 
 ZEROS_AT_END = 5
+STOP_ANSWER = "stopped until ~/reset; a software stop, not an emergency stop"
 BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to reach zero
 
 
@@ -96,7 +98,7 @@ class FilterNode(ManagedNode):
         self._told = ("", -math.inf)
         p = self.params
         self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
-        self._stopped_by_operator = self._tuning.value.start_stopped
+        self._stopped = START_STOPPED if self._tuning.value.start_stopped else ""  # by whom
         self._heartbeat = -math.inf
         self._monitor_fault = ""
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
@@ -107,7 +109,8 @@ class FilterNode(ManagedNode):
             (Polled(self, PointCloud2, "~/obstacles", NEWEST), self._on_obstacles),
             (Polled(self, UInt64, "~/monitor_heartbeat", NEWEST), self._on_heartbeat),
         ]
-        self.create_service(Trigger, "~/stop", self._on_stop)
+        for name, event in (("stop", STOP), ("monitor_stop", MONITOR_STOP)):
+            self.create_service(Trigger, f"~/{name}", partial(self._on_stop, event))
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
         self._figures: dict[str, object] = {}
@@ -143,8 +146,8 @@ class FilterNode(ManagedNode):
         self._ticks.describe(*facts, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
-        if self._stopped_by_operator:  # also before a cleanup
-            self._filter.stop()
+        if self._stopped:  # also before a cleanup
+            self._filter.stop(self._stopped)
         self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
         self._loop.start()  # with zeros until activation
 
@@ -152,7 +155,7 @@ class FilterNode(ManagedNode):
         """Start commanding; after a deactivation as after a reset: once the stick is centred."""
         super().activate()
         with self._lock:
-            if self._decision is not None and not self._stopped_by_operator:
+            if self._decision is not None and not self._stopped:
                 self._filter.reset()
                 self._recorder.flight.event(RESET)
 
@@ -160,8 +163,7 @@ class FilterNode(ManagedNode):
         """Brake; the loop goes on with zeros."""
         super().deactivate()
         with self._lock:
-            self._filter.stop()
-            self._recorder.flight.event(STOP)
+            self._stop(NODE_STOP)
         deadline = time.monotonic() + BRAKING
         while time.monotonic() < deadline and (d := self._decision) is not None and d.qd.any():
             time.sleep(2e-3)
@@ -229,14 +231,16 @@ class FilterNode(ManagedNode):
             self.get_logger().error(str(error))
         self._rejected[name] = str(error)
 
-    def _on_stop(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+    def _stop(self, event: int) -> None:
+        self._filter.stop(self._stopped or BY[event])
+        self._recorder.flight.event(event)
+
+    def _on_stop(self, event: int, _: object, answer: Trigger.Response) -> Trigger.Response:
         if self.configured:
             with self._lock:
-                self._stopped_by_operator = True  # outlasts a deactivation
-                self._filter.stop()
-                self._recorder.flight.event(STOP)
-        answer.success = True
-        answer.message = "stopped until ~/reset; a software stop, not an emergency stop"
+                self._stopped = self._stopped or BY[event]  # outlasts a deactivation
+                self._stop(event)
+        answer.success, answer.message = True, STOP_ANSWER
         return answer
 
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
@@ -244,7 +248,7 @@ class FilterNode(ManagedNode):
             answer.success, answer.message = False, "not active"
             return answer
         with self._lock:
-            self._stopped_by_operator = False
+            self._stopped = ""
             self._filter.reset()
             self._recorder.flight.event(RESET)
         before = self._loop.ticks
@@ -371,14 +375,8 @@ class FilterNode(ManagedNode):
             return
         msg = DiagnosticArray()
         msg.header.stamp = self.get_clock().now().to_msg()
-        msg.status = [
-            conversion.status(
-                self._level(decision),
-                self.get_name(),
-                self._message(decision),
-                self._values(decision),
-            )
-        ]
+        told = self._level(decision), self.get_name(), self._message(decision)
+        msg.status = [conversion.status(*told, self._values(decision))]
         self._diagnostics.publish(msg)
 
     def _mark(self) -> None:
@@ -387,8 +385,7 @@ class FilterNode(ManagedNode):
             return
         stamp, frame = self.get_clock().now().to_msg(), self.params.frame
         known = self._kinematics, joints, self._obstacles, decision
-        found = of_decision(*known, frame, stamp, self._filter.params, self.now())
-        self._markers.publish(found)
+        self._markers.publish(of_decision(*known, frame, stamp, self._filter.params, self.now()))
 
 
 def main() -> int:

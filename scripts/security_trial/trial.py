@@ -23,6 +23,7 @@ DOMAIN = "87"
 COMMANDS = "std_msgs::msg::dds_::Float64MultiArray_"
 REQUESTS = "std_srvs::srv::dds_::Trigger_Request_"
 SERVICES = ("/filter_node/reset", "/monitor_node/reset", "/filter_node/stop",
+            "/filter_node/monitor_stop",
             "/filter_node/set_parameters", "/monitor_node/set_parameters")  # fmt: skip
 
 

@@ -79,7 +79,14 @@ def test_operator_stop_brakes_to_zeros_and_latches(bench: Bench) -> None:
     bench.safety.stop()
     states = [bench.step(np.full(7, 0.3)) for _ in range(60)]
     assert {(d.state, d.reason) for d in states} == {('STOPPED', 'operator')}
+    assert states[-1].detail == 'stopped by the operator'
     assert not states[-1].qd.any() and not states[-1].twist.any()
+
+
+def test_a_stop_names_who_asked(bench: Bench) -> None:
+    bench.safety.stop('the monitor')
+    told = bench.step(np.zeros(7))
+    assert (told.reason, told.detail) == ('operator', 'stopped by the monitor')
 
 
 def test_reset_waits_for_a_near_zero_command(bench: Bench) -> None:
@@ -108,7 +115,8 @@ def test_reset_without_a_stop_does_not_release_a_later_one(bench: Bench) -> None
 
 def test_start_stopped_waits_for_reset(panda: RobotModel) -> None:
     bench = filtered_bench(panda, start_stopped=True)
-    assert bench.step(np.zeros(7)).reason == 'operator'
+    told = bench.step(np.zeros(7))
+    assert told.reason == 'operator' and told.detail.endswith('start_stopped')
     bench.safety.reset()
     assert bench.step(np.zeros(7)).state == 'PASS'
 

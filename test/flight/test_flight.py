@@ -17,7 +17,7 @@ from safety_filter.core.robot import RobotModel, read_config
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.flight.explain import draw, lines, spans, stop_index
 from safety_filter.flight.recorder import (
-    STOP,
+    BY,
     FlightError,
     FlightRecorder,
     load,
@@ -106,7 +106,8 @@ def test_the_story_names_the_stop_what_was_near_and_the_ages(record_file: Path) 
     assert sum(s.last - s.first + 1 for s in spans(record)) == 600
 
 
-def test_a_stop_by_the_operator_replays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", list(BY))
+def test_a_stop_names_who_asked_and_replays(tmp_path: Path, event: int) -> None:
     robot, params = RobotModel.shipped("panda"), FilterParams()
     safety_filter, recorder = SafetyFilter(robot, params), FlightRecorder(5.0, RATE)
     joints = JointSample(0.0, 0.0, HOME, np.zeros(7), 0.08)
@@ -114,8 +115,8 @@ def test_a_stop_by_the_operator_replays(tmp_path: Path) -> None:
     for i in range(20):
         now = i / RATE
         if i == 10:
-            safety_filter.stop()
-            recorder.event(STOP)
+            safety_filter.stop(BY[event])
+            recorder.event(event)
         command = Command(now, now, "twist", np.full(6, 0.01), "base")
         decision = safety_filter.step(now, now, joints, command, cloud)
         recorder.add(now, now, joints, command, cloud, decision)
@@ -123,7 +124,10 @@ def test_a_stop_by_the_operator_replays(tmp_path: Path) -> None:
     save(path, recorder.ticks(), params, read_config("panda"), robot.urdf)
     record = load(path)
     assert record.ticks[-1].told.reason == "operator"
-    assert replay(record).different == []
+    assert f"the stop: operator: stopped by {BY[event]}" in "\n".join(lines(record))
+    again = replay(record)
+    assert again.different == []
+    assert again.decisions[-1].detail == record.ticks[-1].told.detail
 
 
 def test_the_ring_keeps_the_last_seconds_only() -> None:

@@ -192,6 +192,19 @@ def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> Non
     assert _still(rig)
 
 
+def test_a_stop_of_the_monitor_is_told_as_such_and_only_reset_releases_it(rig: Rig) -> None:
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    rig.wait_moving()
+    assert rig.call(f"{NODE}/monitor_stop")[0]
+    rig.wait_state(NODE, "STOPPED operator: stopped by the monitor")
+    rig.call(f"{NODE}/stop")  # the first who asked stays named
+    rig.twist = np.zeros(6)
+    time.sleep(0.3)
+    assert _still(rig) and "stopped by the monitor" in rig.message(NODE)
+    assert rig.call(f"{NODE}/reset")[0]
+    rig.wait_state(NODE, "PASS")
+
+
 def test_reset_waits_for_fresh_inputs(rig: Rig) -> None:
     rig.call(f"{NODE}/stop")
     rig.tracks = None

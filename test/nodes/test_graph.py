@@ -15,6 +15,7 @@ import yaml
 
 from safety_filter import graph, playback
 from safety_filter.arms import profile, wiring
+from safety_filter.core.filter_params import FilterParams
 from safety_filter.nodes.commands import node_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,21 @@ def test_launch_arguments_set_parameters_topics_namespace_and_files(launching: A
     assert nodes["monitor_node"].parameters[-1]["use_sim_time"] is True
 
 
+@pytest.mark.parametrize("group", [*graph.GROUPS, "arm", "replay"])
+def test_show_args_tells_what_applies(group: str) -> None:
+    """An argument's default is the topic that the graph wires; an empty one is explained."""
+    others: dict[str, Any] = {"arm": wiring, "replay": playback}
+    declared = others[group].arguments() if group in others else graph.arguments(group)
+    of_the_arm = ("joint_states", *wiring._CAMERA_TOPICS) if group == "arm" else ()
+    for argument in declared:
+        if argument.default == "":
+            assert "empty:" in argument.text or "must be given" in argument.text, argument
+        for node in argument.nodes if argument.remap else ():
+            wired = dict(graph.NODES[node].remappings)
+            topic = wired.get(argument.remap, argument.remap.replace("~", node))
+            assert argument.name in of_the_arm or argument.default == topic, (argument, node)
+
+
 # -- real arms --------------------------------------------------------------------------------
 
 
@@ -121,6 +137,9 @@ def test_arm_launch_wires_filter_and_monitor_to_the_controller(
         assert dict(node.remappings)["joint_states"] == arm.joint_states
         assert node.parameters[-1]["frame"] == arm.frame
         assert node.parameters[-1]["robot"] == arm.robot
+    # What moves out of sight may do no less than what the filter allows for
+    hidden = nodes["perception_node"].parameters[0]["hidden_acceleration"]
+    assert hidden == FilterParams().obstacle_acceleration
     # The simulated cell's bounds are not those of a real one
     assert not any("filter.yaml" in str(p) for p in nodes["filter_node"].parameters)
 

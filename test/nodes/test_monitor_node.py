@@ -87,6 +87,7 @@ def test_arm_sees_zero_when_filter_or_monitor_dies_or_freezes(
         os.kill(processes.processes[victim].pid, signal.SIGCONT)
         if victim == MONITOR:
             rig.wait_state(MONITOR, "STOPPED monitor: was frozen")
+            rig.wait_state(FILTER, "STOPPED operator: stopped by the monitor")
         assert all(not qd.any() for _, qd in rig.watch(0.8))
 
 

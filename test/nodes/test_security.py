@@ -56,7 +56,8 @@ def test_only_the_operator_may_reset_and_change_what_a_node_is(policy: str) -> N
     for name, callers in requests.items():
         if name.endswith(guarded):
             assert callers == {"operator"}, name
-    assert requests["/filter_node/stop"] == {"operator", "monitor_node"}
+    assert requests["/filter_node/stop"] == {"operator"}
+    assert requests["/filter_node/monitor_stop"] == {"monitor_node"}
     # The monitor's own name for it leads to the filter's
     assert not [n for n in requests if n.startswith("/monitor_node/filter_stop")]
 
