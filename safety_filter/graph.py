@@ -27,7 +27,8 @@ TRANSPORTS = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE",
 @dataclass(frozen=True)
 class NodeSpec:
     """One process. `remappings` go from the node's names to names of other nodes (relative, so a
-    namespace moves the whole graph); `parameters` come after the file `config`."""
+    namespace moves the whole graph). `parameters` win over `files`, these over `defaults`, and
+    these over the shipped file `config`."""
 
     name: str
     remappings: tuple[tuple[str, str], ...] = ()
@@ -37,8 +38,9 @@ class NodeSpec:
     nice: int = 0  # what may be late yields the processor to what must not be
     namespace: str = ""
     secure: bool = False  # in its SROS2 enclave
-    defaults: dict[str, Any] = field(default_factory=dict)  # under every parameter file
-    files: tuple[str, ...] = ()  # further parameter files, over `config` and under `parameters`
+    # What holds unless a file of the user's says otherwise; and those files
+    defaults: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
@@ -226,6 +228,8 @@ def configured(
 ) -> list[NodeSpec]:
     """`specs` with the launch arguments applied.
 
+    What was typed (`values`) wins over the user's parameter file; defaults of arguments do not.
+
     Raises:
         ValueError: the parameter file has a section that is meant for a node here but misses it.
     """
@@ -241,13 +245,17 @@ def configured(
                 if text != _topic(spec, argument.remap):
                     spec = spec.with_remappings({argument.remap: text})
             else:
-                spec = spec.with_parameters(**{argument.parameter: yaml.safe_load(text)})
-        given = values.get("params_file", "")
+                given = {argument.parameter: yaml.safe_load(text)}
+                if argument.name in values:
+                    spec = spec.with_parameters(**given)
+                else:
+                    spec = replace(spec, defaults={**given, **spec.defaults})
+        file = values.get("params_file", "")
         spec = replace(
             spec,
             namespace=values.get("namespace", ""),
             secure=values.get("secure", "false").lower() == "true",
-            files=(*spec.files, *([given] if given else [])),
+            files=(*spec.files, *([file] if file else [])),
         )
         result.append(spec)
     return result
@@ -297,10 +305,10 @@ def ros_arguments(spec: NodeSpec) -> list[str]:
     return ["--enclave", f"/{PACKAGE}/{spec.name}"] if spec.secure else []
 
 
-def parameter_files(spec: NodeSpec) -> list[str]:
-    """The parameter files of a node, later ones win."""
+def parameter_sources(spec: NodeSpec) -> list[str | dict[str, Any]]:
+    """The parameter files (paths) and values of a node, later ones win."""
     own = [] if spec.config is None else [str(share(f"config/{spec.config}"))]
-    return [*own, *spec.files]
+    return [*own, *([spec.defaults] if spec.defaults else []), *spec.files, spec.parameters]
 
 
 def command(spec: NodeSpec) -> list[str]:
@@ -311,10 +319,9 @@ def command(spec: NodeSpec) -> list[str]:
         words += ["-r", f"{source}:={target}"]
     if spec.namespace:
         words += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
-    words += _given(spec.defaults)  # rcl takes them in order, later ones win
-    for path in parameter_files(spec):
-        words += ["--params-file", path]
-    return words + _given(spec.parameters)
+    for source in parameter_sources(spec):  # rcl takes them in order, later ones win
+        words += _given(source) if isinstance(source, dict) else ["--params-file", source]
+    return words
 
 
 def _given(parameters: Mapping[str, Any]) -> list[str]:

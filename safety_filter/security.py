@@ -40,7 +40,7 @@ def exists(spec: NodeSpec, port: Port) -> bool:
         key, _, wanted = condition.partition(": ")
         defaults = {"output": "joint_velocity", "command": "twist", "description": False,
                     "extrinsics": "topic", "monitored": False, "robot": "panda"}  # fmt: skip
-        value = spec.parameters.get(key, defaults[key])
+        value = {**defaults, **spec.defaults, **spec.parameters}[key]
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if text not in wanted.split(" or "):
             return False

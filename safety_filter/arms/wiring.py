@@ -108,4 +108,4 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
             defaults=defaults.get(name, {}),
         )
         specs.append(spec)
-    return graph.configured(specs, arguments(), given)
+    return graph.configured(specs, arguments(), values)

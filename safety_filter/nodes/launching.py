@@ -40,11 +40,20 @@ def replay() -> LaunchDescription:
 
 
 def _description(arguments: Sequence[graph.Argument], build: Builder) -> LaunchDescription:
+    typed: set[str] = set()
+
+    def note(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        """What is set before the arguments are declared was typed; afterwards nobody knows."""
+        typed.update(context.launch_configurations)
+        return []
+
     def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        return [_node(spec) for spec in build(_values(context, arguments))]
+        values = _values(context, arguments)
+        return [_node(spec) for spec in build({k: v for k, v in values.items() if k in typed})]
 
     return LaunchDescription(
         [
+            OpaqueFunction(function=note),
             *(SetEnvironmentVariable(k, v) for k, v in graph.environment_variables().items()),
             *(
                 DeclareLaunchArgument(a.name, default_value=a.default, description=a.text)
@@ -83,11 +92,7 @@ def _node(spec: graph.NodeSpec) -> Node:
         exec_name=spec.name,  # in launch's own messages, where the prefix would stand otherwise
         namespace=spec.namespace,
         remappings=list(spec.remappings),
-        parameters=[
-            *([spec.defaults] if spec.defaults else []),
-            *graph.parameter_files(spec),
-            spec.parameters,
-        ],
+        parameters=graph.parameter_sources(spec),
         ros_arguments=graph.ros_arguments(spec),
         respawn=spec.respawn,
         respawn_delay=1.0,

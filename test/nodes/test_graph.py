@@ -30,9 +30,9 @@ class _Recorded(SimpleNamespace):
     def add_action(self, action: Any) -> None:
         self.args[0].append(action)
 
-    def perform(self, context: dict[str, str]) -> str:
+    def perform(self, context: SimpleNamespace) -> str:
         """As a LaunchConfiguration, which `context` holds the values of."""
-        return context[self.args[0]]
+        return str(context.launch_configurations[self.args[0]])
 
 
 @pytest.fixture
@@ -65,10 +65,14 @@ def _launched(group: str, **given: str) -> tuple[list[Any], dict[str, Any]]:
     entities = namespace["generate_launch_description"]().args[0]
     declared = [e for e in entities if type(e).__name__ == "DeclareLaunchArgument"]
     assert all(e.description for e in declared)
-    context = {e.args[0]: e.default_value for e in declared}
-    assert not set(given) - set(context)
-    functions = [e.function for e in entities if type(e).__name__ == "OpaqueFunction"]
-    started = [e for function in functions for e in function({**context, **given})]
+    assert not set(given) - {e.args[0] for e in declared}
+    context = SimpleNamespace(launch_configurations=dict(given))
+    started = []
+    for entity in entities:  # in order, as `launch` visits them
+        if type(entity).__name__ == "DeclareLaunchArgument":
+            context.launch_configurations.setdefault(entity.args[0], entity.default_value)
+        elif type(entity).__name__ == "OpaqueFunction":
+            started += entity.function(context)
     return entities, {getattr(e, "name", "player"): e for e in started}
 
 
@@ -138,7 +142,7 @@ def test_arm_launch_wires_filter_and_monitor_to_the_controller(
         assert node.parameters[-1]["frame"] == arm.frame
         assert node.parameters[-1]["robot"] == arm.robot
     # What moves out of sight may do no less than what the filter allows for
-    hidden = nodes["perception_node"].parameters[0]["hidden_acceleration"]
+    hidden = nodes["perception_node"].parameters[1]["hidden_acceleration"]
     assert hidden == FilterParams().obstacle_acceleration
     # The simulated cell's bounds are not those of a real one
     assert not any("filter.yaml" in str(p) for p in nodes["filter_node"].parameters)
@@ -175,6 +179,18 @@ def test_a_parameter_file_of_the_users_wins_over_the_arms(
     words = graph.command(spec)
     assert words.index("tracking_error:=0.01") < words.index(str(cell))
     assert words.index(str(cell)) < words.index("robot:=/r.yaml")
+
+
+def test_a_parameter_file_wins_over_defaults_of_arguments_and_what_is_typed_over_both(
+    launching: Any, tmp_path: Path
+) -> None:
+    cell = tmp_path / "cell.yaml"
+    cell.write_text("/**/perception_node: {ros__parameters: {extrinsics: parameter}}\n")
+    for typed in ({}, {"extrinsics": "topic"}):
+        _, nodes = _launched("arm", params_file=str(cell), **typed)
+        _, defaults, file, last = nodes["perception_node"].parameters
+        assert (defaults.get("extrinsics"), file) == (None if typed else "tf", str(cell))
+        assert last.get("extrinsics") == typed.get("extrinsics")
 
 
 SECTIONS = {  # section, namespace -> whether a node reads it
@@ -247,7 +263,8 @@ def test_replay_plays_the_inputs_and_never_what_the_nodes_publish(
         "/perception_node/obstacles", "/sim_node/joint_states", "/vla_node/twist",
     ]  # fmt: skip
     assert nodes["filter_node"].parameters[-1]["monitored"] is False
-    assert nodes["filter_node"].parameters[-1]["use_sim_time"] is True
+    # no file of the user's: the shipped one, what the launch file says, what is fixed
+    assert nodes["filter_node"].parameters[1]["use_sim_time"] is True
 
 
 def test_replay_with_perception_plays_images_in_place_of_obstacles() -> None:
