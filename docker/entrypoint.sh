@@ -1,5 +1,6 @@
 #!/bin/bash
-# node NAME [ROS arguments]   one node of the graph, wired as the launch files wire it
+# node NAME [arguments]       one node, wired as in the demo; with launch arguments of arm.launch.py
+#                             (robot:=panda ...) as there; then ROS arguments (-p, -r)
 # health [NAME]               exit code 0 while that node (default: the one of this container) tells
 #                             its state
 # anything else               is run as it is, with ROS in its environment

@@ -1,23 +1,67 @@
-"""Becomes one node of the graph, so that signals reach it: NAME [-p name:=value]."""
+"""Becomes one node of the graph, so that signals reach it.
+
+    NAME [launch argument:=value ...] [-p parameter:=value] [-r from:=to]
+
+Without launch arguments the node is wired as in the demo; with some, as arm.launch.py wires it.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from safety_filter import graph
+from safety_filter.arms import wiring
+
+REMAP = ("-r", "--remap")
+
+
+def command(name: str, words: Sequence[str]) -> list[str]:
+    """The command line of node `name`.
+
+    Raises:
+        ValueError: there is no such node, or a launch argument is wrong.
+    """
+    if name not in graph.NODES:
+        known = ", ".join(graph.NODES)
+        raise ValueError(f"expected one of {known}, got {name or 'nothing'}")
+    count = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
+    line = graph.command(_wired(name, words[:count]) if count else graph.NODES[name])
+    own = line.index("--ros-args") + 1
+    remaps, others = [], []
+    for i, word in enumerate(words[count:], count):
+        after = i > count and words[i - 1] in REMAP
+        (remaps if word in REMAP or after else others).append(word)
+    # Of remappings of one name the first counts, of parameters the last
+    return [*line[:own], *remaps, *line[own:], *others]
+
+
+def _wired(name: str, words: Sequence[str]) -> graph.NodeSpec:
+    known = {a.name for a in wiring.arguments()}
+    given = {}
+    for word in words:
+        key, found, value = word.partition(":=")
+        if not found or key not in known:
+            raise ValueError(f"expected argument:=value of arm.launch.py or -p, got {word}")
+        given[key] = value
+    for spec in wiring.build(given):
+        if spec.name == name:
+            return spec
+    raise ValueError(f"{name} is not part of the graph of an arm with {' '.join(words)}")
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in graph.NODES:
-        names = ", ".join(graph.NODES)
-        sys.exit(f"node: expected one of {names}, got {' '.join(sys.argv[1:]) or 'nothing'}")
-    command = [*graph.command(graph.NODES[sys.argv[1]]), *sys.argv[2:]]
+    name, *words = sys.argv[1:] or [""]
+    try:
+        line = command(name, words)
+    except ValueError as error:
+        sys.exit(f"node: {error}")
     # For the health check, which runs as another process of this container
     with open("/tmp/node", "w", encoding="utf-8") as file:
-        file.write(sys.argv[1])
+        file.write(name)
     # numeric thread pools and, with enough shared memory, the middleware's segment for images
-    os.execve(command[0], command, {**os.environ, **graph.environment_variables()})
+    os.execve(line[0], line, {**os.environ, **graph.environment_variables()})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -85,6 +86,37 @@ def test_node_becomes_the_node_with_the_wiring_of_the_graph(tmp_path: Path) -> N
     command += ["filter_node", "-p", "rate:=5.0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 2 and "rate: expected 100 to 1000" in done.stderr
+
+
+def _line(*words: str) -> list[str]:
+    """The command that docker/node.py would become."""
+    spec = importlib.util.spec_from_file_location("node", DOCKER / "node.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return list(module.command(words[0], words[1:]))
+
+
+def test_what_the_user_remaps_comes_before_the_wiring_and_parameters_after() -> None:
+    line = _line("filter_node", "-r", "joint_states:=/js", "-p", "rate:=100.0")
+    # rcl takes the first remapping of a name and the last value of a parameter
+    assert line.index("joint_states:=/js") < line.index("joint_states:=sim_node/joint_states")
+    assert line[-2:] == ["-p", "rate:=100.0"]
+    assert line[line.index("joint_states:=/js") - 1] == "-r"
+
+
+def test_with_launch_arguments_a_node_is_wired_to_the_arm() -> None:
+    line = _line("monitor_node", "robot:=panda", "vla:=false", "-p", "cpu:=1")
+    assert "~/joint_velocity_out:=/forward_velocity_controller/commands" in line
+    assert "joint_states:=/joint_states" in line and line[-1] == "cpu:=1"
+    for words, told in (
+        (("filter_node", "robot:=ur5e"), "fit-robot"),
+        (("vla_node", "robot:=panda", "vla:=false"), "not part of the graph"),
+        (("filter_node", "robt:=panda"), "argument:=value"),
+        (("filter_node", "panda"), "argument:=value"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            _line(*words)
 
 
 def _health(domain: str) -> subprocess.CompletedProcess[str]:
