@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,10 @@ class ChunkPlayer:
     A new chunk takes over linearly within `blend` seconds, starting from what was commanded last
     (from rest, if nothing was), so the stream is continuous. Time before the chunk's own start
     counts as its first action; beyond its last action there is nothing, and the player says so.
+
+    The gripper moves only as far as all chunks agree that cover this moment: its opening is the
+    last one, brought into the range of theirs. One chunk alone, against those before it, lets go
+    of nothing and closes on nothing.
     """
 
     def __init__(self, blend: float = 0.10) -> None:
@@ -34,12 +39,15 @@ class ChunkPlayer:
             raise ValueError(f"blend: expected seconds > 0, got {blend}")
         self._blend = blend
         self._chunk: PolicyOutput | None = None
+        self._earlier: deque[PolicyOutput] = deque()
+        self._opening: float | None = None
         self._from = np.zeros(6)
         self._since = 0.0
 
     def clear(self) -> None:
         """Forget every chunk: nothing is commanded until the next one."""
-        self._chunk = None
+        self._chunk, self._opening = None, None
+        self._earlier.clear()
 
     def push(self, chunk: PolicyOutput, now: float) -> bool:
         """Take a chunk over at `now`; one that is not newer than the present one is refused."""
@@ -47,6 +55,8 @@ class ChunkPlayer:
             return False
         last = self.read(now).twist
         self._from = np.zeros(6) if last is None else last
+        if self._chunk is not None:
+            self._earlier.append(self._chunk)
         self._chunk, self._since = chunk, now
         return True
 
@@ -63,4 +73,23 @@ class ChunkPlayer:
         high = min(low + 1, len(chunk.twists) - 1)
         twist = chunk.twists[low] + (at - low) * (chunk.twists[high] - chunk.twists[low])
         share = float(np.clip((now - self._since) / self._blend, 0.0, 1.0))
-        return Playback(self._from + share * (twist - self._from), float(chunk.openings[low]), "")
+        return Playback(self._from + share * (twist - self._from),
+                        self._agreed(now, float(chunk.openings[low])), "")
+
+    def _agreed(self, now: float, newest: float) -> float:
+        """The last opening, m, brought into the range of what all chunks say for `now`."""
+        low = high = newest
+        while self._earlier and now - self._earlier[0].stamp >= _length(self._earlier[0]):
+            self._earlier.popleft()
+        for chunk in self._earlier:
+            at = int(max(0.0, (now - chunk.stamp) / chunk.dt))
+            if at < len(chunk.openings):
+                low, high = min(low, chunk.openings[at]), max(high, chunk.openings[at])
+        last = newest if self._opening is None else self._opening
+        self._opening = float(min(max(last, low), high))
+        return self._opening
+
+
+def _length(chunk: PolicyOutput) -> float:
+    """How long a chunk lasts from its stamp on, s."""
+    return len(chunk.twists) * chunk.dt

@@ -63,3 +63,62 @@ def test_the_gripper_follows_the_action_of_its_time() -> None:
 def test_a_blend_time_of_nothing_is_rejected(blend: float) -> None:
     with pytest.raises(ValueError, match="blend"):
         ChunkPlayer(blend)
+
+
+def gripping(stamp: float, *openings: float) -> PolicyOutput:
+    return PolicyOutput(np.zeros((8, 6)), np.resize(openings, 8), 0.05, stamp, None, "", 1.0,
+                        "carry")
+
+
+def openings(player: ChunkPlayer, chunks: list[PolicyOutput]) -> list[float]:
+    """What is played while the chunks come in as they would, a little after their stamps."""
+    out: list[float] = []
+    for i, one in enumerate(chunks):
+        start = one.stamp + 0.06
+        player.push(one, start)
+        end = chunks[i + 1].stamp + 0.06 if i + 1 < len(chunks) else start + 0.12
+        for t in np.arange(start, end - 1e-9, 0.01):
+            opening = player.read(float(t)).opening
+            assert opening is not None
+            out.append(opening)
+    return out
+
+
+@pytest.mark.parametrize("kept, other", [(0.0, 0.08), (0.08, 0.0)])
+def test_one_chunk_against_those_before_it_neither_lets_go_nor_grips(kept: float,
+                                                                    other: float) -> None:
+    chunks = [gripping(0.13 * i, other if i == 3 else kept) for i in range(7)]
+    assert set(openings(ChunkPlayer(), chunks)) == {kept}
+
+
+def test_the_gripper_opens_once_the_chunks_agree_and_within_the_length_of_one() -> None:
+    chunks = [gripping(0.13 * i, 0.0 if i < 3 else 0.08) for i in range(7)]
+    played = openings(ChunkPlayer(), chunks)
+    changed = played.index(0.08)
+    assert 39 + 6 < changed <= 39 + 40, "chunk 3 comes after 0.39 s, chunk 2 ends 0.4 s after it"
+    assert played == [0.0] * changed + [0.08] * (len(played) - changed)
+
+
+def test_a_release_that_all_chunks_foresee_is_not_delayed() -> None:
+    chunks = [gripping(0.0, *[0.0] * 4, *[0.08] * 4), gripping(0.1, 0.0, 0.0, *[0.08] * 6)]
+    played = openings(ChunkPlayer(), chunks)
+    assert played[:14] == [0.0] * 14 and played[14:] == [0.08] * len(played[14:])
+
+
+def test_openings_between_open_and_closed_move_no_farther_than_the_chunks_agree() -> None:
+    player = ChunkPlayer()
+    player.push(gripping(0.0, 0.03), 0.0)
+    assert player.read(0.0).opening == pytest.approx(0.03)
+    player.push(gripping(0.1, 0.05), 0.1)
+    assert player.read(0.15).opening == pytest.approx(0.03)
+    player.push(gripping(0.35, 0.06), 0.35)
+    assert player.read(0.41).opening == pytest.approx(0.05), "the first chunk is over"
+
+
+def test_a_player_that_was_cleared_knows_no_opening_from_before() -> None:
+    player = ChunkPlayer()
+    player.push(gripping(0.0, 0.0), 0.0)
+    assert player.read(0.0).opening == 0.0
+    player.clear()
+    player.push(gripping(0.1, 0.08), 0.1)
+    assert player.read(0.1).opening == pytest.approx(0.08)
