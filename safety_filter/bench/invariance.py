@@ -21,6 +21,11 @@ from safety_filter.core.inputs import Command, JointSample, ObstacleSample
 from safety_filter.core.robot import Array, RobotModel
 from safety_filter.core.rows import COUNT, OBSTACLE_ROW
 
+EDGE = 0.005
+"""Share of the bounds up to which two ways of computing an explanation may differ."""
+ANSWER = 0.2
+"""Runs beyond the bounds go on for so long without images, s, for what the last ones prove."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -37,6 +42,8 @@ class Outcome:
     """When the state first said that a declared bound was broken."""
     hidden: bool = False
     """Beyond the bounds: all that was seen has an explanation inside them (see hidden.py)."""
+    edge: bool = False
+    """Not quite: it has one inside bounds that are wider by `EDGE`."""
 
     @property
     def failed(self) -> bool:
@@ -75,9 +82,11 @@ def run(robot: RobotModel, case: Case) -> Outcome:
     stopped_at: float | None = None
     told_at: float | None = None
     reason, filtered, excess, ticks = '', 0, 0.0, 0
-    while world.time < case.duration - 1e-9:
+    beyond = case.beyond > 1.0
+    while world.time < case.duration + ANSWER * beyond - 1e-9:
         now = world.time
-        if now >= next_image - 1e-9:
+        over = now >= case.duration - 1e-9
+        if now >= next_image - 1e-9 and not over:
             next_image += 1.0 / case.camera_rate
             if world.rng.random() >= case.dropout:
                 late = (case.latency + world.rng.uniform(0, case.jitter)) * case.beyond
@@ -97,9 +106,9 @@ def run(robot: RobotModel, case: Case) -> Outcome:
         qd = decision.qd
         excess = max(excess, _excess(qd, last, world.q, limits, period))
         last = qd
-        if decision.state == 'STOPPED':
+        if over or decision.state == 'STOPPED':
             vouching = False
-            if stopped_at is None:
+            if stopped_at is None and not over:
                 stopped_at, reason = now, decision.reason
         elif not vouching:  # again, once it is out of whatever made it stop
             vouching = near >= 0.0 and _nothing_inside(safety)
@@ -108,13 +117,15 @@ def run(robot: RobotModel, case: Case) -> Outcome:
         filtered += decision.state == 'FILTERED'
         ticks += 1
         near = world.advance(qd, period)
-        least = min(least, near)
+        if not over:
+            least = min(least, near)
         if vouching:
             vouched = min(vouched, near)
-    hidden = case.beyond > 1.0 and explained(delivered, case.acceleration,
-                                             safety.params.sigma_position)
+    bounds = case.acceleration, safety.params.sigma_position
+    hidden = beyond and explained(delivered, *bounds)
+    edge = beyond and not hidden and explained(delivered, *bounds, 1.0 + EDGE)
     return Outcome(case, vouched, least, stopped_at, reason, filtered / ticks, excess,
-                   told_at, hidden)
+                   told_at, hidden, edge)
 
 
 def _nothing_inside(safety: SafetyFilter) -> bool:

@@ -5,7 +5,8 @@
 Writes the counts with Wilson 95 % intervals and every failing case, which can be run again from
 its fields. Each run that ends is kept in a file beside it (`.part`): killed, the search goes on
 where it was, unless the code has changed since. The exit code is 1 unless the full filter failed
-in no run and without each of its terms it failed in most of those made for that term.
+in no run, without each of its terms it failed in most of those made for that term, and every
+broken bound that could be proved was told.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from safety_filter.bench import hidden
 from safety_filter.bench.adversary import COMMANDS, LUNGE, Case, cases
-from safety_filter.bench.invariance import Outcome, run
+from safety_filter.bench.invariance import EDGE, Outcome, run
 from safety_filter.bench.teeth import TEETH, hard_cases
 from safety_filter.core.robot import RobotModel
 from safety_filter.demo.summary import git_revision, machine, versions
@@ -194,6 +195,8 @@ def summary(runs: list[Outcome]) -> dict[str, Any]:
         'noticed': sum(o.noticed for o in runs),
         'told_though_explained': sum(o.told_at is not None and o.hidden for o in runs),
         'unnoticed_and_explained': sum(o.hidden and not o.noticed for o in runs),
+        'unnoticed_on_the_edge': sum(o.edge and not o.noticed for o in runs),
+        'unnoticed_though_provable': sum(not (o.hidden or o.edge or o.noticed) for o in runs),
         'failed_unnoticed': sum(o.failed and not o.noticed for o in runs),
         'touched_after_a_stop': sum(o.least < 0.0 for o in runs) - len(failed),
         'least_while_vouched_m': min((o.least_while_vouched for o in runs), default=None),
@@ -214,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
     found = collect(jobs(args.runs, args.seed), part, fingerprint(args.runs, args.seed), args.jobs)
     sets = {name: summary(outcomes) for name, outcomes in found.items()}
     result: dict[str, Any] = {
-        'schema_version': 2, 'git_revision': revision, 'machine': machine(),
+        'schema_version': 3, 'git_revision': revision, 'machine': machine(),
         'versions': versions(), 'seed': args.seed, 'full': sets['full'],
         'cross_entropy': sets['cross_entropy'], 'removed': _of(sets, 'removed '),
         'kept': _of(sets, 'kept '), 'beyond_factor': BEYOND,
@@ -248,9 +251,13 @@ def report(result: dict[str, Any]) -> int:
     for name, row in result['beyond_bounds'].items():
         print(f'bounds exceeded by {BEYOND - 1:.0%}, {name}: noticed in {row["noticed"]} of '
               f'{row["runs"]}; not, and a motion inside the bounds looks the same, in '
-              f'{row["unnoticed_and_explained"]}; {row["failed"]} failed, '
+              f'{row["unnoticed_and_explained"]}, or inside bounds wider by {EDGE:.1%}, in '
+              f'{row["unnoticed_on_the_edge"]}; not, though provable, in '
+              f'{row["unnoticed_though_provable"]}; told though explained in '
+              f'{row["told_though_explained"]}; {row["failed"]} failed, '
               f'{row["failed_unnoticed"]} of them unnoticed')
-        if row['failed_unnoticed'] or row['told_though_explained']:
+        if (row['failed_unnoticed'] or row['told_though_explained']
+                or row['unnoticed_though_provable']):
             wrong.append(name)
     if wrong:
         print(f'not as it must be: {", ".join(wrong)}')

@@ -10,6 +10,7 @@ from safety_filter.core.robot import Array, Structs
 from safety_filter.core.wire import OBSTACLE_DTYPE, PIECE_STEP, Role, Tracks
 
 ELLIPSOID_DTYPE = np.dtype([
+    ('key', 'i8'),       # of the track: the id on the wire
     ('id', 'i8'),        # of the object; its pieces have the same
     ('role', 'i8'),
     ('person', 'i8'),    # speed and separation are monitored
@@ -63,7 +64,8 @@ def load_tracks(tracks: Tracks, out: Structs) -> None:
 def _load(words: NDArray[np.float32], integers: NDArray[np.uint32], out: Structs) -> None:
     for i in range(len(words)):
         w, e = words[i], out[i]
-        e.id, e.role, e.person = integers[i, 28] % PIECE_STEP, integers[i, 30], 0
+        e.key, e.id = integers[i, 28], integers[i, 28] % PIECE_STEP
+        e.role, e.person = integers[i, 30], 0
         for k in range(3):
             e.centre[k], e.velocity[k] = w[k], w[3 + k]
             e.axes[k] = max(w[6 + k], SMALLEST_AXIS)

@@ -77,9 +77,11 @@ class Intake:
              params: FilterParams) -> Faults:
         """Take the newest messages (None: never received) at a time on both clocks, s."""
         self._watch_clocks(now_mono, now_ros, params.clock_jump)
-        return Faults(self._take_joints(joints, now_mono, now_ros, params),
-                      self._take_obstacles(obstacles, now_mono, now_ros, params),
-                      self._take_command(command, now_mono, now_ros, params))
+        faults = Faults(self._take_joints(joints, now_mono, now_ros, params),
+                        self._take_obstacles(obstacles, now_mono, now_ros, params),
+                        self._take_command(command, now_mono, now_ros, params))
+        self.bounds.search(now_ros, self.obstacles.fresh)
+        return faults
 
     def _newest(self, source: Source[S], offered: S | None, now_mono: float, now_ros: float,
                 limit: float, p: FilterParams,
@@ -144,21 +146,21 @@ class Intake:
         fault = self._newest(source, offered, now_mono, now_ros, p.obstacles_age, p,
                              self._obstacles_fault)
         if source.fresh and source.sample is not None and not self._faults[source.name]:
-            self._load(source.sample, now_ros, p)
+            self._load(source.sample, p)
         return fault
 
     @staticmethod
     def _obstacles_fault(sample: ObstacleSample, p: FilterParams) -> str | None:
         return obstacles_fault(sample, p.max_obstacles, p.base_frames)
 
-    def _load(self, sample: ObstacleSample, now_ros: float, p: FilterParams) -> None:
+    def _load(self, sample: ObstacleSample, p: FilterParams) -> None:
         """Take new tracks: ellipsoids, the target, and what is held."""
         load_tracks(sample.tracks, self._buffers.obstacles)
         self.count = len(sample.tracks)
         if p.ssm:
             persons = sample.tracks['class_id'] == p.person_class
             self._buffers.obstacles['person'][:self.count] = persons
-        self.bounds.sighted(now_ros, sample.stamp, self.count)
+        self.bounds.sighted(sample.stamp, self.count)
         self.target.update(sample.tracks)
         holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
         if holding or self._buffers.sphere_count > len(self.robot.spheres):

@@ -57,7 +57,21 @@ def test_twenty_per_cent_beyond_the_acceleration_bound_is_told(panda: RobotModel
     assert any(d.broken_bounds for d in decisions) == told
     if told:
         words = decisions[-1].broken_bounds[0]
-        assert 'track 3' in words and '0.96 m/s^2, bound 0.80' in words
+        assert words.startswith('track 3') and 'm/s^2, bound 0.80' in words
+        assert 0.92 <= float(words.split()[8]) <= factor * BOUND, 'what they imply at least'
+
+
+def test_the_first_step_looks_for_explanations_so_that_warm_up_compiles_it(
+        panda: RobotModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(handle: Any, work: int) -> tuple[int, int, float, float]:
+        calls.append(work)
+        return 0, -1, 0.0, 0.0
+
+    monkeypatch.setattr('safety_filter.core.bounds.search', counted)
+    watch(make(panda), [track((1.5, 1.5, 0.5), id=3)] * 5)
+    assert calls == [64], 'once, and not again while nothing is open'
 
 
 def test_what_rests_has_a_bound_of_its_own(panda: RobotModel) -> None:

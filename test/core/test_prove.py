@@ -38,6 +38,17 @@ def test_summary_counts_what_failed_and_keeps_its_cases(panda: RobotModel) -> No
     assert [case['seed'] for case in result['failing_cases']] == [1]
 
 
+def test_summary_parts_what_is_not_noticed_by_whether_it_could_be(panda: RobotModel) -> None:
+    prove._robot[:] = [panda]
+    quiet = replace(outcomes(1)[0], told_at=None, stopped_at=None, hidden=False, edge=False)
+    told = replace(quiet, told_at=0.1)
+    row = prove.summary([quiet, replace(quiet, hidden=True), replace(quiet, edge=True), told,
+                         replace(told, hidden=True)])
+    assert row['noticed'] == 2 and row['told_though_explained'] == 1
+    assert (row['unnoticed_and_explained'], row['unnoticed_on_the_edge'],
+            row['unnoticed_though_provable']) == (1, 1, 1)
+
+
 def test_cross_entropy_search_draws_new_cases(panda: RobotModel) -> None:
     prove._robot[:] = [panda]
     found = prove.search(Case(seed=1, duration=0.02), generations=2, population=4)
@@ -80,6 +91,7 @@ def test_report_fails_for_whatever_must_not_be(capsys: pytest.CaptureFixture[str
     def result(**changes: int) -> dict[str, Any]:
         row = {'runs': 4, 'failed': 0, 'least_while_vouched_m': 0.01, 'stopped': 0, 'noticed': 3,
                'told_of_a_broken_bound': 0, 'unnoticed_and_explained': 1, 'failed_unnoticed': 0,
+               'unnoticed_on_the_edge': 0, 'unnoticed_though_provable': 0,
                'told_though_explained': 0, 'touched_after_a_stop': 0}
         return {'full': row, 'cross_entropy': row,
                 'removed': {'latency': {**row, 'failed': changes.pop('bitten', 3)}},
@@ -89,5 +101,7 @@ def test_report_fails_for_whatever_must_not_be(capsys: pytest.CaptureFixture[str
     assert 'chasing: noticed in 3 of 4' in capsys.readouterr().out
     assert prove.report(result(failed_unnoticed=1)) == 1
     assert prove.report(result(told_though_explained=1)) == 1
+    assert prove.report(result(unnoticed_on_the_edge=1)) == 0
+    assert prove.report(result(unnoticed_though_provable=1)) == 1
     assert prove.report(result(bitten=2)) == 1, 'half of them is no majority to rely on'
     assert 'not as it must be: latency' in capsys.readouterr().out
