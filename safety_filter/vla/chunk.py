@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +31,8 @@ class ChunkPlayer:
     The gripper moves only as far as all chunks agree that cover this moment: its opening is the
     last one, brought into the range of theirs. One chunk alone, against those before it, lets go
     of nothing and closes on nothing.
+
+    One thread may push while another reads.
     """
 
     def __init__(self, blend: float = 0.10) -> None:
@@ -39,15 +40,14 @@ class ChunkPlayer:
             raise ValueError(f"blend: expected seconds > 0, got {blend}")
         self._blend = blend
         self._chunk: PolicyOutput | None = None
-        self._earlier: deque[PolicyOutput] = deque()
+        self._earlier: tuple[PolicyOutput, ...] = ()  # replaced, never changed in place
         self._opening: float | None = None
         self._from = np.zeros(6)
         self._since = 0.0
 
     def clear(self) -> None:
         """Forget every chunk: nothing is commanded until the next one."""
-        self._chunk, self._opening = None, None
-        self._earlier.clear()
+        self._chunk, self._opening, self._earlier = None, None, ()
 
     def push(self, chunk: PolicyOutput, now: float) -> bool:
         """Take a chunk over at `now`; one that is not newer than the present one is refused."""
@@ -55,8 +55,8 @@ class ChunkPlayer:
             return False
         last = self.read(now).twist
         self._from = np.zeros(6) if last is None else last
-        if self._chunk is not None:
-            self._earlier.append(self._chunk)
+        before = self._earlier if self._chunk is None else (*self._earlier, self._chunk)
+        self._earlier = tuple(c for c in before if now - c.stamp < len(c.twists) * c.dt)
         self._chunk, self._since = chunk, now
         return True
 
@@ -78,18 +78,12 @@ class ChunkPlayer:
 
     def _agreed(self, now: float, newest: float) -> float:
         """The last opening, m, brought into the range of what all chunks say for `now`."""
+        kept = self._opening
+        last = newest if kept is None else kept
         low = high = newest
-        while self._earlier and now - self._earlier[0].stamp >= _length(self._earlier[0]):
-            self._earlier.popleft()
         for chunk in self._earlier:
             at = int(max(0.0, (now - chunk.stamp) / chunk.dt))
             if at < len(chunk.openings):
                 low, high = min(low, chunk.openings[at]), max(high, chunk.openings[at])
-        last = newest if self._opening is None else self._opening
-        self._opening = float(min(max(last, low), high))
-        return self._opening
-
-
-def _length(chunk: PolicyOutput) -> float:
-    """How long a chunk lasts from its stamp on, s."""
-    return len(chunk.twists) * chunk.dt
+        self._opening = opening = float(min(max(last, low), high))
+        return opening

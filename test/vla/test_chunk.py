@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -122,3 +125,27 @@ def test_a_player_that_was_cleared_knows_no_opening_from_before() -> None:
     player.clear()
     player.push(gripping(0.1, 0.08), 0.1)
     assert player.read(0.1).opening == pytest.approx(0.08)
+
+
+def test_one_thread_may_push_while_another_reads() -> None:
+    player, over, pushed = ChunkPlayer(), threading.Event(), 3000
+
+    def push() -> None:
+        try:
+            for i in range(pushed):
+                player.push(gripping(0.001 * i, 0.0, 0.08), 0.001 * i)
+        finally:
+            over.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread = threading.Thread(target=push)
+        thread.start()
+        reads = 0
+        while not over.is_set() or reads == 0:
+            reads += player.read(0.0005 * pushed).reason == ""
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert player.read(0.001 * pushed).opening in (0.0, 0.08)
