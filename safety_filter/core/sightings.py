@@ -144,14 +144,13 @@ def sighted(handle: Any, obstacles: Structs, count: int, stamp: float, gain: Str
         e = obstacles[i]
         s = _find(w, e.key, stamp, w.guesses[i])
         w.guesses[i] = s
-        place = w.states[s]
         if e.role == _HELD:  # it moves as the arm does
             _drop(w, s)
             continue
         t = stamp - w.last[s]
-        if place[_COUNT] == 0 or not 0.0 <= t <= LONGEST:
+        if w.states[s, _COUNT] == 0 or not 0.0 <= t <= LONGEST:
             _set(w, s, _IDLE)
-            place[_FIRST], place[_COUNT] = 0, 0
+            w.states[s, _FIRST], w.states[s, _COUNT] = 0, 0
         elif t < SHORTEST:
             continue
         _append(w, s, e, stamp, p)
@@ -159,94 +158,95 @@ def sighted(handle: Any, obstacles: Structs, count: int, stamp: float, gain: Str
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _crowded(ring: Array, place: Ints, n: int) -> bool:
+def _crowded(w: Kept, s: int, n: int) -> bool:
     """Return whether the last of `n` sightings is too close to the one before it to be kept."""
     if n < 2:
         return False
-    newest, before = (place[_FIRST] + n - 1) % KEPT, (place[_FIRST] + n - 2) % KEPT
-    return bool(ring[newest, STAMP] - ring[before, STAMP] < SPACING)
+    newest, old = (w.states[s, _FIRST] + n - 1) % KEPT, (w.states[s, _FIRST] + n - 2) % KEPT
+    return bool(w.nodes[s, newest, STAMP] - w.nodes[s, old, STAMP] < SPACING)
 
 
 @nb.njit(cache=True, error_model='numpy')
 def _append(w: Kept, s: int, e: Record, stamp: float, p: Record) -> None:
     """Add a sighting to a track; it is open then unless an easy way to go on explains it."""
-    place, ring = w.states[s], w.nodes[s]
-    n = place[_COUNT]
-    if _crowded(ring, place, n) and (place[_STATE] == _IDLE or _crowded(ring, place, n - 1)):
+    n, x, waits = w.states[s, _COUNT], w.nodes, w.states[s, _STATE] != _IDLE
+    if _crowded(w, s, n) and (not waits or _crowded(w, s, n - 1)):
         n -= 1
     if n == KEPT:
-        place[_FIRST], n = (place[_FIRST] + 1) % KEPT, n - 1
-    place[_COUNT], w.last[s] = n + 1, stamp
-    node = ring[(place[_FIRST] + n) % KEPT]
-    node[STAMP] = stamp
+        w.states[s, _FIRST], n = (w.states[s, _FIRST] + 1) % KEPT, n - 1
+    w.states[s, _COUNT], w.last[s] = n + 1, stamp
+    to = (w.states[s, _FIRST] + n) % KEPT
+    x[s, to, STAMP] = stamp
     for k in range(3):
-        node[SEEN + k], node[SEEN + 3 + k] = e.centre[k], e.velocity[k]
-        node[STATE + k], node[STATE + 3 + k] = e.centre[k], e.velocity[k]
-    node[RADIUS] = max(p.sigma_position * e.p_sigma, ROUNDING) + SINGLE
-    node[RADIUS + 1] = max(p.sigma_velocity * e.v_sigma, ROUNDING) + SINGLE
+        x[s, to, SEEN + k] = x[s, to, STATE + k] = e.centre[k]
+        x[s, to, SEEN + 3 + k] = x[s, to, STATE + 3 + k] = e.velocity[k]
+    x[s, to, RADIUS] = max(p.sigma_position * e.p_sigma, ROUNDING) + SINGLE
+    x[s, to, RADIUS + 1] = max(p.sigma_velocity * e.v_sigma, ROUNDING) + SINGLE
     if n == 0:
         return
-    old = ring[(place[_FIRST] + n - 1) % KEPT]
-    _bound(node, old, p)
-    if not (_reached(node, old) or _followed(node, old)) or place[_STATE] != _IDLE:
+    old = (w.states[s, _FIRST] + n - 1) % KEPT
+    _bound(x, s, to, old, p)
+    if not (_reached(x, s, to, old) or _followed(x, s, to, old)) or waits:
         _set(w, s, _QUEUED)
-        place[_TRIED], w.levels[s] = 0, LEVEL
+        w.states[s, _TRIED], w.levels[s] = 0, LEVEL
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _bound(node: Array, old: Array, p: Record) -> None:
-    """Fill in the integrals that bound what happens between two sightings."""
-    t = node[STAMP] - old[STAMP]
-    speed = np.sqrt(old[SEEN + 3] ** 2 + old[SEEN + 4] ** 2 + old[SEEN + 5] ** 2)
+def _bound(x: Array, s: int, to: int, old: int, p: Record) -> None:
+    """Fill in the integrals that bound what happens between two sightings of a track."""
+    t = x[s, to, STAMP] - x[s, old, STAMP]
+    speed = np.sqrt(x[s, old, SEEN + 3] ** 2 + x[s, old, SEEN + 4] ** 2
+                    + x[s, old, SEEN + 5] ** 2)
     slow = resting(speed, t, p)
     rest, most = max(p.resting_acceleration, SLIGHT), max(p.obstacle_acceleration, SLIGHT)
     for m in range(BETWEEN):
         if slow == 0.0 or slow == t:
-            node[SCALE + m] = (rest if slow == t else most) * t * t * _EVENLY[m]
+            x[s, to, SCALE + m] = (rest if slow == t else most) * t * t * _EVENLY[m]
         else:
-            node[SCALE + m] = push(SHARES[m] * t, t, slow, rest, most)
+            x[s, to, SCALE + m] = push(SHARES[m] * t, t, slow, rest, most)
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _reached(node: Array, old: Array) -> bool:
-    """Return whether a motion from `old` to `node` is inside the bounds, as the rows say: they are
-    a + c b, with a and b as below."""
-    t = node[STAMP] - old[STAMP]
+def _reached(x: Array, s: int, to: int, old: int) -> bool:
+    """Return whether a motion from one node to another is inside the bounds, as the rows say: they
+    are a + c b, with a and b as below."""
+    t = x[s, to, STAMP] - x[s, old, STAMP]
     aa, ab, bb = 0.0, 0.0, 0.0
     for k in range(STATE, STATE + 3):
-        a = old[k] - node[k] + t * node[k + 3]
-        b = old[k + 3] - node[k + 3]
+        a = x[s, old, k] - x[s, to, k] + t * x[s, to, k + 3]
+        b = x[s, old, k + 3] - x[s, to, k + 3]
         aa += a * a
         ab += a * b
         bb += b * b
     for m in range(BETWEEN):
         c = SHARES[m] * t
-        if not aa + c * (2.0 * ab + c * bb) <= node[SCALE + m] ** 2:
+        if not aa + c * (2.0 * ab + c * bb) <= x[s, to, SCALE + m] ** 2:
             return False
     return True
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _followed(node: Array, old: Array) -> bool:
+def _followed(x: Array, s: int, to: int, old: int) -> bool:
     """Go on from `old` at a constant acceleration inside the bounds, towards what was seen; return
     whether that comes near enough."""
-    t, size, most = node[STAMP] - old[STAMP], 0.0, np.inf
+    now, was, t = x[s, to], x[s, old], x[s, to, STAMP] - x[s, old, STAMP]
+    size, most = 0.0, np.inf
     for k in range(3):
-        ahead = old[STATE + k] + old[STATE + 3 + k] * t
-        node[STATE + k] = (PACE * PACE * (node[SEEN + k] - ahead)
-                           + 2.0 * PACE * (node[SEEN + 3 + k] - old[STATE + 3 + k]))
-        size += node[STATE + k] ** 2
+        ahead = was[STATE + k] + was[STATE + 3 + k] * t
+        now[STATE + k] = (PACE * PACE * (now[SEEN + k] - ahead)
+                          + 2.0 * PACE * (now[SEEN + 3 + k] - was[STATE + 3 + k]))
+        size += now[STATE + k] ** 2
     for m in range(BETWEEN):
-        most = min(most, _WITHIN * node[SCALE + m] / (t * t * abs(0.5 - SHARES[m]) + 1e-30))
+        most = min(most, _WITHIN * now[SCALE + m] / (t * t * abs(0.5 - SHARES[m]) + 1e-30))
     share = min(1.0, most / max(np.sqrt(size), 1e-30))
     off, slip = 0.0, 0.0
     for k in range(3):
-        a = share * node[STATE + k]
-        node[STATE + k] = old[STATE + k] + (old[STATE + 3 + k] + a * t / 2.0) * t
-        node[STATE + 3 + k] = old[STATE + 3 + k] + a * t
-        off += (node[STATE + k] - node[SEEN + k]) ** 2
-        slip += (node[STATE + 3 + k] - node[SEEN + 3 + k]) ** 2
-    return bool(off <= node[RADIUS] ** 2 and slip <= node[RADIUS + 1] ** 2)
+        a = share * now[STATE + k]
+        now[STATE + k] = was[STATE + k] + (was[STATE + 3 + k] + a * t / 2.0) * t
+        now[STATE + 3 + k] = was[STATE + 3 + k] + a * t
+        off += (now[STATE + k] - now[SEEN + k]) ** 2
+        slip += (now[STATE + 3 + k] - now[SEEN + 3 + k]) ** 2
+    return bool(off <= now[RADIUS] ** 2 and slip <= now[RADIUS + 1] ** 2)
 
 
 @nb.njit(cache=True, error_model='numpy')

@@ -86,7 +86,7 @@ def test_every_motion_inside_the_bounds_meets_the_rows(seed: int) -> None:
     times = np.cumsum(rng.choice((0.004, 0.033, 0.3), 8))
     w, _ = bounded(times, 0.3, 1.0, float(rng.choice((0.0, 0.02, 1.0))), rng, (1e-3, 1e-2))
     _, worst = measure(w, len(times), LEVEL)
-    assert worst <= 1.0 + 1e-9
+    assert worst <= 1.0 + 1e-7, 'but for the rounding of doubles over 4 ms'
     assert np.max(w.lengths[:, :2]) == 0.0
 
 
