@@ -27,7 +27,7 @@ CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE = range(6)
 """What obstacles do: LUNGE waits for half a second, then charges for as long; VANISH appears again
 elsewhere at its next turn."""
 LUNGE_PERIOD = 1.0
-NO_RESERVE = {'comfort_margin': 0.0, 'comfort_share': 1.0}
+NO_RESERVE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'sighting_interval': 0.0}
 """The rows as they must hold, and no more."""
 
 

@@ -75,7 +75,7 @@ class SafetyFilter:
 
         answer, solve_fault, changed = self._zero, None, False
         if not (operator_fault or faults.first or bounds_fault):
-            answer, solve_fault, changed = self._solve(now_ros)
+            answer, solve_fault, changed = self._solve(now_mono, now_ros)
         elapsed = self._timer() - started if self._timer else 0.0
         if solve_fault is None and elapsed > self.params.deadline:
             limit = self.params.deadline
@@ -90,13 +90,14 @@ class SafetyFilter:
         self._buffers.last[:] = answer
         return self._report(verdict, answer, elapsed, broken)
 
-    def _solve(self, now_ros: float) -> Outcome:
+    def _solve(self, now_mono: float, now_ros: float) -> Outcome:
         """Return the filtered joint velocity, a fault that stops, and whether it is changed."""
         buffers, intake = self._buffers, self._intake
         command, age = intake.command.sample, intake.obstacles.age
         assert command is not None
         exempt = intake.target.exempt(now_ros, buffers.tool_position, age, self.params)
         in_tool_frame = command.frame_id == self.robot.tool_link
+        due = intake.obstacles.due(now_mono, now_ros, self.params.sighting_interval)
         buffers.command[:len(command.value)] = command.value
         if self.params.circulation and command.kind == 'twist':
             turned = buffers.tool_rotation if in_tool_frame else np.eye(3)
@@ -104,7 +105,7 @@ class SafetyFilter:
                 now_ros, turned @ command.value[:3], buffers, intake.count, intake.target.centre,
                 self.params)
         meets, damped = buffers.assemble(
-            intake.count, intake.opening, age, exempt, KINDS[command.kind], in_tool_frame)
+            intake.count, intake.opening, age, exempt, KINDS[command.kind], in_tool_frame, due)
         if buffers.counts[OVERFLOW]:
             return self._brake(True), ('solver', 'too many rows'), True
         if meets:

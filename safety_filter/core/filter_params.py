@@ -50,6 +50,9 @@ class FilterParams:
     comfort_share: float = param(
         0.7, '-', 0.1, 1.0, 'share of alpha0 and brake_acceleration asked for; the rest is a '
         'reserve', runtime=True)
+    sighting_interval: float = param(
+        0.1, 's', 0.0, 1.0, 'time between two sightings of the obstacles: the reserve covers in '
+        'advance what ageing will take until the next; 0: nothing', runtime=True)
     obstacle_margin: float = param(
         0.005, 'm', 0.0, 0.3, 'clearance to obstacles on top of the uncertainty terms',
         runtime=True)
@@ -136,6 +139,9 @@ class FilterParams:
         0.01, 'm^2', 1e-5, 10.0, 'weight of joint velocities under a twist command')
     joint_command_weight: float = param(
         1.0, 'm^2', 1e-5, 10.0, 'weight of joint velocities under a joint command')
+    smoothing: float = param(
+        0.05, 's', 0.0, 0.5, 'time constant with which a command that rows hold back is given way '
+        'to, and with which what only the comfort reserve asks for is done', runtime=True)
     jerk_weight: float = param(
         0.0005, 'm^2', 0.0, 1.0, 'weight of the change from the previous command, when filtering')
     singularity_threshold: float = param(

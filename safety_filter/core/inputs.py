@@ -121,6 +121,14 @@ class Source(Generic[S]):
             return self._future or f'{self.name}: {self.age:.3f} s old, limit {limit:g} s'
         return None
 
+    def due(self, now_mono: float, now_ros: float, interval: float) -> float:
+        """Return the age, s, that the sample will have when the next one comes, if these come
+        every `interval` s; at least its age."""
+        if self.sample is None:
+            return float(np.inf)
+        late = (now_ros - self.sample.stamp) - (now_mono - self.sample.receipt)
+        return float(max(self.age, late + interval))
+
     def _take(self, offered: S, now_mono: float, now_ros: float, tolerance: float,
               since: float) -> None:
         ahead = max(offered.stamp - now_ros, offered.receipt - now_mono)

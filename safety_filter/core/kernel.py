@@ -21,7 +21,7 @@ from safety_filter.core.kinematics import (
     tool_frame,
 )
 from safety_filter.core.limits import velocity_box
-from safety_filter.core.nominal import nominal_velocity, objective
+from safety_filter.core.nominal import nominal_velocity, objective, smoothing_share
 from safety_filter.core.qp import INFINITY, Problem
 from safety_filter.core.robot import Array, Ints, RobotModel, Structs
 from safety_filter.core.rows import (
@@ -34,6 +34,7 @@ from safety_filter.core.rows import (
     obstacle_rows,
     plane_rows,
     self_rows,
+    smooth_rows,
     workspace_rows,
 )
 from safety_filter.core.separation import SEPARATION_DTYPE
@@ -98,13 +99,14 @@ class Arrays(NamedTuple):
     twist: Array               # (6,) of the answer
     tight: NDArray[np.bool_]   # of each row: it holds with equality
     at_bound: Ints             # (1,) bit i: the box holds joint i back
+    held: Ints                 # (1,) 1 from when rows hold the nominal back until it is followed
     scratch: Array             # (n, 3)
     moved: Array               # (3, n)
 
 
 @nb.njit(cache=True, error_model='numpy')
 def assemble(handle: Any, obstacle_count: int, sphere_count: int, opening: float, tau: float,
-             exempt: int, kind: int, in_tool_frame: bool) -> tuple[bool, bool]:
+             due: float, exempt: int, kind: int, in_tool_frame: bool) -> tuple[bool, bool]:
     """Fill kinematics, box, rows (without slack) and objective of one step.
 
     Returns whether the nominal velocity meets them all, and whether a twist was damped.
@@ -135,26 +137,33 @@ def assemble(handle: Any, obstacle_count: int, sphere_count: int, opening: float
         carried_acceleration(w.position, w.omega, w.alpha, w.linear, w.spheres[s].joint,
                              w.points[s], w.acceleration[s])
     body_bounds(bodies, low, high)
-    obstacle_rows(rows, bodies, w.obstacles, obstacle_count, tau, exempt, p, low, high, w.nearest,
-                  w.separation)
+    obstacle_rows(rows, bodies, w.obstacles, obstacle_count, tau, due, exempt, p, low, high,
+                  w.nearest, w.separation)
     plane_rows(rows, bodies, w.planes, p, low, high)
     bend = p.sampled_data * np.max(bodies.curve) * p.period / 2.0
     workspace_rows(rows, w.workspace, w.tool_position, w.tool_jacobian, bend, p, low, high,
                    w.scratch)
     self_rows(rows, bodies, w.self_pairs, p, low, high, w.scratch)
+    smooth_rows(rows, w.last, p)
     label_rows(rows, bodies, w.obstacles)
     w.slack[:rows.counts[COUNT]] = 0.0
-    if _meets(w.nominal, low, high, rows, NEAR):
+    if not _meets_rows(w.nominal, rows, NEAR):
+        w.held[0] = 1
+    elif _inside(w.nominal, low, high, NEAR):
+        w.held[0] = 0
         return True, damped
-    objective(kind, w.nominal, w.last, w.tool_jacobian, p, w.hessian, w.gradient)
+    share = smoothing_share(p) if w.held[0] else 1.0
+    objective(kind, w.nominal, w.last, share, w.tool_jacobian, p, w.hessian, w.gradient)
     return False, damped
 
 
 @nb.njit(cache=True, error_model='numpy')
-def _meets(x: Array, low: Array, high: Array, rows: Rows, tolerance: float) -> bool:
-    for i in range(len(x)):
-        if not low[i] - tolerance <= x[i] <= high[i] + tolerance:
-            return False
+def _inside(x: Array, low: Array, high: Array, tolerance: float) -> bool:
+    return bool(np.all(x >= low - tolerance) and np.all(x <= high + tolerance))
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _meets_rows(x: Array, rows: Rows, tolerance: float) -> bool:
     for k in range(rows.counts[COUNT]):
         total = -rows.b[k] + tolerance
         for i in range(len(x)):
@@ -269,7 +278,7 @@ class Buffers:
         self.separation_words = self.separation.view(np.float64)
         self.scratch = np.zeros((n, 3))
         self.slack, self.tight = np.zeros(MAX_ROWS), np.zeros(MAX_ROWS, np.bool_)
-        self.at_bound = np.zeros(1, np.int64)
+        self.at_bound, self.held = np.zeros((2, 1), np.int64)
         self.moved = np.zeros((3, max(n, 3)))
         self.q, self.last = np.zeros(n), np.zeros(n)
         self.command, self.twist = np.zeros(max(n, 6)), np.zeros(6)
@@ -301,11 +310,11 @@ class Buffers:
         group['fixed'] = len(spheres) == 0
 
     def assemble(self, obstacle_count: int, opening: float, tau: float, exempt: int, kind: int,
-                 in_tool_frame: bool) -> tuple[bool, bool]:
-        """Call `assemble` on these buffers."""
+                 in_tool_frame: bool, due: float = 0.0) -> tuple[bool, bool]:
+        """Call `assemble` on these buffers; `due` counts where it is more than `tau`."""
         out: tuple[bool, bool] = assemble(
-            self.handle, obstacle_count, self.sphere_count, opening, tau, exempt, kind,
-            in_tool_frame)
+            self.handle, obstacle_count, self.sphere_count, opening, tau, max(due, tau), exempt,
+            kind, in_tool_frame)
         return out
 
     def problem(self) -> Problem:

@@ -4,8 +4,11 @@ twist            least-norm q' with J q' = twist, damped near singularities (Nak
 joint_velocity   q' itself
 joint_position   position_gain (target - q), scaled as a whole into the velocity limits
 
-The filter minimises (q' - nominal)' H (q' - nominal) + jerk_weight |q' - last|^2 with
-H = J' W J + w I: the change of the tool twist first, joint motion second.
+The filter minimises (q' - wanted)' H (q' - wanted) + jerk_weight |q' - last|^2 with
+H = J' W J + w I: the change of the tool twist first, joint motion second. `wanted` is the nominal
+one; from when rows hold that back until it is followed again, `wanted` goes from the last answer
+to it with the time constant `smoothing`: what one sighting gives and the next takes back is not
+driven out in full.
 """
 
 from __future__ import annotations
@@ -106,9 +109,18 @@ def _cholesky(gram: Array, shift: float, factor: Array) -> float:
 
 
 @nb.njit(cache=True, error_model='numpy')
-def objective(kind: int, nominal: Array, last: Array, jacobian: Array, p: Record, hessian: Array,
-              gradient: Array) -> None:
-    """Fill H (n, n) and the gradient (n,) at zero of the objective."""
+def smoothing_share(p: Record) -> float:
+    """Return the share of a difference that one step makes up with `smoothing`."""
+    return float(p.period / max(p.smoothing, p.period))
+
+
+@nb.njit(cache=True, error_model='numpy')
+def objective(kind: int, nominal: Array, last: Array, share: float, jacobian: Array, p: Record,
+              hessian: Array, gradient: Array) -> None:
+    """Fill H (n, n) and the gradient (n,) at zero of the objective.
+
+    `share` is how much of the way from `last` to `nominal` is wanted.
+    """
     n = len(nominal)
     weight = p.null_space_weight if kind == TWIST else p.joint_command_weight
     angular = p.angular_length * p.angular_length
@@ -123,6 +135,6 @@ def objective(kind: int, nominal: Array, last: Array, jacobian: Array, p: Record
     for i in range(n):
         gradient[i] = -p.jerk_weight * last[i]
         for j in range(n):
-            gradient[i] -= hessian[i, j] * nominal[j]
+            gradient[i] -= hessian[i, j] * (last[j] + share * (nominal[j] - last[j]))
     for i in range(n):
         hessian[i, i] += p.jerk_weight

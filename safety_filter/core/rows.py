@@ -13,6 +13,11 @@ workspace and the robot's own sphere pairs have such rows without the obstacle t
 Each row is asked for with a comfort reserve: `comfort_margin` more, and a gentler alpha. Where the
 rows cannot all hold so, the reserve of some is used first; only beyond it is slack, and a stop.
 
+The reserve also keeps sightings from shaking the arm. A sighting ages: margin and drift grow until
+the next one takes that back at once. The reserve covers this growth in advance, so the arm stands
+where it would be driven to anyway. And what only the reserve asks for comes with a time constant,
+`smoothing`, so that the noise of sightings comes through at once only as far as the rows ask.
+
 For tracks of persons there may be a second row, that of speed and separation monitoring (see
 separation.py): n'J q' >= c Ts / 2 - v, v the greatest approach speed that the distance allows.
 
@@ -29,6 +34,7 @@ from numpy.typing import NDArray
 
 from safety_filter.core.body_bounds import Bodies, joint_spread
 from safety_filter.core.ellipsoids import separating_normal, spread
+from safety_filter.core.nominal import smoothing_share
 from safety_filter.core.robot import Array, BodyKind, Ints, Record, Structs
 from safety_filter.core.separation import approach_limit, note, protective_distance
 from safety_filter.core.wire import Role
@@ -153,9 +159,11 @@ def _bend(bodies: Bodies, s: int, nx: float, ny: float, nz: float, p: Record) ->
 
 @nb.njit(cache=True, error_model='numpy')
 def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, tau: float,
-                  exempt: int, p: Record, low: Array, high: Array, nearest: Structs,
+                  due: float, exempt: int, p: Record, low: Array, high: Array, nearest: Structs,
                   separation: Structs) -> None:
     """Append the rows of every sphere against every obstacle; `exempt` is the id of the target.
+
+    `tau` is how old the sightings are, and `due` how old they will be when the next ones come, s.
 
     A link whose ball is so far that alpha(h) exceeds any closing speed is passed over, likewise a
     sphere; `nearest` gets the least g(n) over all pairs that are not exempt.
@@ -172,11 +180,14 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
         a_max = p.resting_acceleration if resting else p.obstacle_acceleration
         surge = a_max * (tau + p.period)
         fixed_margin = p.obstacle_margin + p.tracking_error + a_max * tau * tau / 2.0
+        # What ageing will take of h, and of the speed allowed: near contact that is worth an h too
+        ageing = a_max * (due - tau) * ((due + tau) / 2.0 + 1.0 / (p.comfort_share * p.alpha0))
         cx = e.centre[0] + e.velocity[0] * tau
         cy = e.centre[1] + e.velocity[1] * tau
         cz = e.centre[2] + e.velocity[2] * tau
         widest = fixed_margin + p.sigma_position * e.p_sigma + p.sigma_velocity * e.v_sigma * tau
         widest = max(widest, p.target_hand_margin, p.support_margin)
+        widest += ageing + p.sigma_velocity * e.v_sigma * (due - tau)
         fastest = e.speed + p.sigma_velocity * e.v_sigma + surge
         is_target = e.role == _TARGET and e.id == exempt
         for g in range(len(bodies.groups)):
@@ -229,7 +240,7 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                          distance - protective_distance(human, 0.0, tau, doubt, p), 0.0,
                          _bend(bodies, s, nx, ny, nz, p), 0.0, p, SEPARATION_ROW, s, o,
                          LEVEL_MOVING, approach_limit(distance, human, tau, doubt, p))
-                comfort = p.comfort_margin
+                comfort = p.comfort_margin + ageing + v_spread * (due - tau)
                 if is_target and kind == _HAND:
                     h, drift, comfort = distance - p.target_hand_margin, approach, 0.0
                 elif e.role == _SUPPORT and kind == _FINGER and nz >= p.support_cosine:
@@ -322,6 +333,24 @@ def self_rows(rows: Rows, bodies: Bodies, pairs: NDArray[np.int64], p: Record, l
         bend = p.sampled_data * (max(inward, 0.0) + spread) * p.period / 2.0
         _add(rows, low, high, scratch, nx, ny, nz, distance - reach, 0.0, bend, 0.0, p, SELF_ROW,
              i, j, LEVEL_MOVING)
+
+
+@nb.njit(cache=True, error_model='numpy')
+def smooth_rows(rows: Rows, last: Array, p: Record) -> None:
+    """Let what only the reserve of the obstacles' rows asks for come with `smoothing`: where the
+    `last` answer (n,) does not give it, the rows ask for a step's share of the difference."""
+    rest = 1.0 - smoothing_share(p)
+    for k in range(rows.counts[COUNT]):
+        info = rows.info[k]
+        if info.kind != OBSTACLE_ROW or info.reserve <= 0.0:
+            continue
+        missing = rows.b[k]
+        for i in range(len(last)):
+            missing -= rows.a[k, i] * last[i]
+        if missing > 0.0:
+            given = min(missing * rest, info.reserve)
+            rows.b[k] -= given
+            info.reserve -= given
 
 
 @nb.njit(cache=True, error_model='numpy')

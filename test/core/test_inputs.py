@@ -78,3 +78,17 @@ def test_messages_from_before_a_jump_do_not_count(source: Source[Message]) -> No
 def test_a_stamp_that_is_not_a_number_is_not_received(source: Source[Message]) -> None:
     assert update(source, Message(float('nan'), 10.0)) is not None
     assert update(source, Message(10.0, float('nan'))) is not None
+
+
+def test_due_is_the_age_that_the_next_sample_will_end(source: Source[Message]) -> None:
+    """Seen at 10.0 on a clock 5 s ahead of the monotonic one, received 0.06 s later."""
+    for since in (0.0, 0.02, 0.1, 0.15):
+        update(source, Message(15.0, 10.06), 10.06 + since, 15.06 + since)
+        due = source.due(10.06 + since, 15.06 + since, 0.1)
+        assert due == pytest.approx(0.06 + max(since, 0.1))
+    assert source.due(10.06, 15.06, 0.0) == source.age
+
+
+def test_due_knows_nothing_without_a_message(source: Source[Message]) -> None:
+    update(source, None)
+    assert source.due(1.0, 1.0, 0.1) == float('inf')

@@ -74,6 +74,6 @@ def test_the_objective_is_least_at_the_nominal_without_jerk(panda: RobotModel, k
     parameters = gains(FilterParams())
     parameters['jerk_weight'] = 0.0
     target, hessian, gradient = np.linspace(-1, 1, 7), np.zeros((7, 7)), np.zeros(7)
-    objective(kind, target, np.ones(7), jacobian, parameters[0], hessian, gradient)
+    objective(kind, target, np.ones(7), 1.0, jacobian, parameters[0], hessian, gradient)
     assert np.allclose(hessian, hessian.T) and np.linalg.eigvalsh(hessian).min() > 0
     assert np.allclose(np.linalg.solve(hessian, -gradient), target, atol=1e-8)

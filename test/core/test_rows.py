@@ -36,7 +36,7 @@ QUIET: dict[str, Any] = {
 
 def buffers(robot: RobotModel, tracks: Tracks, q: Array = HOME, tau: float = 0.0,
             wide: bool = True, exempt: int = -1, last: Array | None = None,
-            persons: Any = False, **values: Any) -> Buffers:
+            persons: Any = False, due: float = 0.0, **values: Any) -> Buffers:
     """Return the buffers after `assemble`; `wide` makes the box so large that no row is pruned."""
     p = TABLE.validate({'velocity_scale': 1.0, 'acceleration_scale': 1.0, **values})
     limits = np.stack([robot.limits.lower, robot.limits.upper, robot.limits.velocity,
@@ -52,7 +52,7 @@ def buffers(robot: RobotModel, tracks: Tracks, q: Array = HOME, tau: float = 0.0
     b.q[:] = q
     if last is not None:
         b.last[:] = last
-    b.assemble(len(tracks), robot.max_opening, tau, exempt, NO_COMMAND, False)
+    b.assemble(len(tracks), robot.max_opening, tau, exempt, NO_COMMAND, False, due)
     return b
 
 
@@ -201,7 +201,8 @@ def test_pruning_loses_nothing(panda: RobotModel, seed: int) -> None:
     tracks['id'] = np.arange(count)
     q = rng.uniform(panda.limits.lower, panda.limits.upper)
     last = rng.uniform(-1, 1, 7) * panda.limits.velocity
-    values: dict[str, Any] = {'sampled_data': 0.0, 'target_hand_margin': float(rng.uniform(0, .1))}
+    values: dict[str, Any] = {'sampled_data': 0.0, 'target_hand_margin': float(rng.uniform(0, .1)),
+                              'smoothing': 0.0}  # rows are left out before they are smoothed
     exempt = int(rng.integers(-1, count))
     persons = rng.random(count) < 0.3
     every = buffers(panda, tracks, q, 0.05, True, exempt, last, persons, **values)
@@ -258,3 +259,54 @@ def test_nearest_pair_is_the_least_over_all_pairs(panda: RobotModel) -> None:
 def test_bodies_that_cannot_move_have_no_rows(panda: RobotModel) -> None:
     b = buffers(panda, track((0.0, 0.0, 0.05), 0.1), **QUIET)
     assert not (b.spheres['joint'][b.info['sphere'][rows_of(b, OBSTACLE_ROW)]] < 0).any()
+
+
+def test_age_to_come_and_smoothing_change_what_the_reserve_asks_for_and_nothing_else(
+        panda: RobotModel) -> None:
+    """b less the reserve is the row proper."""
+    fields = {'wxx': 4e-4, 'wyy': 4e-4, 'wzz': 4e-4, 'pxx': 1e-5, 'pyy': 1e-5, 'pzz': 1e-5}
+    tracks = np.concatenate([track((0.45, 0.0, 0.45), 0.05, v=(0.1, 0, 0), id=1, **fields),
+                             track((0.4, 0.2, 0.4), 0.05, id=2, **fields)])
+    last = np.array([0.1, 0.3, 0.0, -0.2, 0.0, 0.1, 0.0])
+    plain = buffers(panda, tracks, tau=0.06, last=last, smoothing=0.0, sampled_data=0.0)
+    ahead = buffers(panda, tracks, tau=0.06, last=last, smoothing=0.0, due=0.16,
+                    sampled_data=0.0)
+    smooth = buffers(panda, tracks, tau=0.06, last=last, smoothing=0.05, due=0.16,
+                     sampled_data=0.0)
+    count = int(plain.counts[COUNT])
+    assert ahead.counts[COUNT] == smooth.counts[COUNT] == count
+
+    def proper(b: Buffers) -> Array:
+        return np.asarray(b.b[:count] - b.info['reserve'][:count])
+
+    assert np.allclose(proper(ahead), proper(plain), atol=1e-12)
+    assert np.allclose(proper(smooth), proper(plain), atol=1e-12)
+    asked = rows_of(plain, OBSTACLE_ROW)
+    before = ahead.a[:count] @ last
+    assert np.all(ahead.b[:count] >= plain.b[:count] - 1e-12)
+    assert np.any(ahead.b[asked] > plain.b[asked] + 0.01)
+    eased = smooth.b[:count] < ahead.b[:count] - 1e-12
+    assert eased[asked].any() and set(np.flatnonzero(eased)) <= set(asked)
+    missing = ahead.b[:count] - before
+    assert np.all(missing[eased] > 0.0)
+    free = eased & (smooth.info['reserve'][:count] > 1e-9)
+    assert free.any()
+    assert np.allclose(smooth.b[:count][free], (before + 0.004 / 0.05 * missing)[free])
+
+
+def test_what_ageing_takes_is_what_the_reserve_holds_back(panda: RobotModel) -> None:
+    """Near contact the row asks for the same at every age between two sightings."""
+    sphere, values = 30, {'smoothing': 0.0, 'sampled_data': 0.0}
+    point = buffers(panda, empty_tracks()).points[sphere]
+    away = 0.05 + float(panda.spheres['radius'][sphere]) + 0.046
+    tracks = track(point + (0.0, 0.0, away), 0.05, wxx=4e-4, wyy=4e-4, wzz=4e-4)
+
+    def asked(tau: float, due: float) -> float:
+        b = buffers(panda, tracks, tau=tau, due=due, **values)
+        rows = rows_of(b, OBSTACLE_ROW)
+        return float(b.b[rows[b.info['sphere'][rows] == sphere][0]])
+
+    ahead = [asked(tau, 0.16) for tau in (0.06, 0.1, 0.16)]
+    assert np.ptp(ahead) < 1e-6, ahead
+    assert ahead[2] == asked(0.16, 0.0), 'in the end it is what it was'
+    assert asked(0.16, 0.0) - asked(0.06, 0.0) > 0.03
