@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import rclpy
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from ros_rig import EVENT_SECONDS
 
 from safety_filter import graph, interfaces, security
 from safety_filter.demo.processes import ros_environment
@@ -58,25 +60,29 @@ def _profile(node: Any, topic: str, publisher: bool) -> str:
     return LATCHED if qos.durability == DurabilityPolicy.TRANSIENT_LOCAL else COMMAND
 
 
+def _opened(node: Any, name: str, direction: str) -> dict[str, str]:
+    """The types of a node's topics or services of its own, by full name."""
+    ask = {
+        PUB: node.get_publisher_names_and_types_by_node,
+        SUB: node.get_subscriber_names_and_types_by_node,
+        SERVICE: node.get_service_names_and_types_by_node,
+        CLIENT: node.get_client_names_and_types_by_node,
+    }[direction]
+    return {
+        topic: types[0]
+        for topic, types in ask(name, "/")
+        if topic not in COMMON
+        and not types[0].startswith(("rcl_interfaces/", "lifecycle_msgs/"))
+        and not topic.endswith("/get_type_description")
+    }
+
+
 @pytest.mark.parametrize("context", SETTINGS, indirect=True)
 def test_nodes_open_what_the_table_says(context: dict[str, Any]) -> None:
     for name, class_name in CLASSES.items():
         node = getattr(importlib.import_module(f"safety_filter.nodes.{name}"), class_name)()
         spec = graph.NodeSpec(name, parameters=context)
-        opened = {
-            PUB: node.get_publisher_names_and_types_by_node(name, "/"),
-            SUB: node.get_subscriber_names_and_types_by_node(name, "/"),
-            SERVICE: node.get_service_names_and_types_by_node(name, "/"),
-            CLIENT: node.get_client_names_and_types_by_node(name, "/"),
-        }
-        for direction, found in opened.items():
-            ours = {
-                topic: types[0]
-                for topic, types in found
-                if topic not in COMMON
-                and not types[0].startswith(("rcl_interfaces/", "lifecycle_msgs/"))
-                and not topic.endswith("/get_type_description")
-            }
+        for direction in (PUB, SUB, SERVICE, CLIENT):
             ports = [
                 p
                 for p in interfaces.NODES[name]
@@ -84,12 +90,17 @@ def test_nodes_open_what_the_table_says(context: dict[str, Any]) -> None:
                 and security.exists(spec, p)
                 and p.name != "camera_pose"  # opened by configure, with `extrinsics: topic`
             ]
-            assert ours == {security.resolve(spec, p.name): p.type for p in ports}, name
+            told = {security.resolve(spec, p.name): p.type for p in ports}
+            # The middleware learns of a node's own endpoints a moment after they were made
+            deadline = time.monotonic() + EVENT_SECONDS
+            while _opened(node, name, direction) != told and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert _opened(node, name, direction) == told, (name, direction)
             for p in ports:
                 if direction in (PUB, SUB):
-                    told = COMMAND if p.qos == QUEUE else p.qos
+                    qos = COMMAND if p.qos == QUEUE else p.qos
                     topic = security.resolve(spec, p.name)
-                    assert _profile(node, topic, direction == PUB) == told, (name, p.name)
+                    assert _profile(node, topic, direction == PUB) == qos, (name, p.name)
         node.destroy_node()
 
 
