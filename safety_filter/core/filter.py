@@ -51,7 +51,7 @@ class SafetyFilter:
             gains(p), np.array(p.planes).reshape(-1, 4), np.array(p.workspace),
             np.zeros(p.max_obstacles, ELLIPSOID_DTYPE))
         self._kinematics = Kinematics(robot)
-        self._solver = SOLVERS[p.qp_solver]()
+        self._solver = SOLVERS[p.qp_solver](p.qp_iterations)
         self._circulation = Circulation()
         self._intake = Intake(robot, self._buffers, self._kinematics)
         self._stopped, self._reset_asked = p.start_stopped, False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety_filter.core.params import ParamTable, param
+from safety_filter.core.qp import ITERATIONS
 from safety_filter.core.robot import RobotModel, Structs
 
 
@@ -17,6 +18,9 @@ class FilterParams:
 
     rate: float = param(250.0, 'Hz', 100.0, 1000.0, 'rate at which step() is called')
     qp_solver: str = param('daqp', '-', None, None, 'QP back-end', choices=('daqp', 'osqp'))
+    qp_iterations: int = param(
+        ITERATIONS, '-', 10, 10000, 'most iterations of the QP back-end for one problem; what it '
+        'has not solved by then counts as failed')
     deadline: float = param(
         0.004, 's', 1e-4, 0.01, 'longest time a step may take before its answer is discarded')
 

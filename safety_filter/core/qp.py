@@ -27,6 +27,8 @@ ADDED_ROWS = 8
 MAX_ROUNDS = 12
 SATISFIED = 1e-7
 """A row (m/s) that holds to within this needs no slack."""
+ITERATIONS = 1000
+"""Most iterations of a back-end for one problem, unless it is told otherwise."""
 STAGES = ((1e-3, 200), (1e-4, 400))
 """OSQP's tolerances and the most iterations for each."""
 STEEPEST = 10.0
@@ -103,6 +105,9 @@ class DaqpSolver:
 
     name = 'daqp'
 
+    def __init__(self, iterations: int = ITERATIONS) -> None:
+        self._iterations = iterations
+
     def solve(self, problem: Problem) -> Solution:
         """See `Solver.solve`."""
         fault = problem_fault(problem)
@@ -110,7 +115,7 @@ class DaqpSolver:
             return Solution(False, _NOTHING, fault)
         x, _, flag, info = daqp.solve(
             problem.hessian, problem.gradient, problem.rows, problem.upper, problem.lower,
-            primal_tol=1e-9, iter_limit=1000)
+            primal_tol=1e-9, iter_limit=self._iterations)
         if flag != 1 or not np.isfinite(x).all():
             words = {-1: 'infeasible', -2: 'cycling', -3: 'unbounded', -4: 'iteration limit'}
             return Solution(False, _NOTHING, words.get(flag, f'exit flag {flag}'))
@@ -132,7 +137,8 @@ class OsqpSolver:
 
     name = 'osqp'
 
-    def __init__(self) -> None:
+    def __init__(self, iterations: int = ITERATIONS) -> None:
+        self._iterations = iterations
         self._workspaces: dict[tuple[int, int], Any] = {}
 
     def solve(self, problem: Problem) -> Solution:
@@ -170,13 +176,15 @@ class OsqpSolver:
             del self._workspaces[wide, size]
         return solution
 
-    @staticmethod
-    def _stages(work: Any, problem: Problem, wide: int) -> Solution:
+    def _stages(self, work: Any, problem: Problem, wide: int) -> Solution:
         """Return the answer of the loosest stage that leads to the optimum."""
         n, m, iterations = len(problem.gradient), len(problem.rows), 0
         x = _NOTHING
         for tolerance, most in STAGES:
-            work.update_settings(eps_abs=tolerance, eps_rel=tolerance, max_iter=most)
+            if iterations >= self._iterations:
+                break
+            work.update_settings(eps_abs=tolerance, eps_rel=tolerance,
+                                 max_iter=min(most, self._iterations - iterations))
             result = work.solve(raise_error=False)
             iterations += int(result.info.iter)
             status = str(result.info.status)
@@ -289,7 +297,7 @@ def _equal(system: Array, right: Array) -> Array:
     return x
 
 
-SOLVERS: dict[str, Callable[[], Solver]] = {'daqp': DaqpSolver, 'osqp': OsqpSolver}
+SOLVERS: dict[str, Callable[..., Solver]] = {'daqp': DaqpSolver, 'osqp': OsqpSolver}
 
 
 class Relaxed(NamedTuple):

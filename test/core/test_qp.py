@@ -141,6 +141,17 @@ def test_operator_splitting_does_a_bounded_amount_of_work() -> None:
     assert sum(most for _, most in STAGES) <= 2500
 
 
+@pytest.mark.parametrize('name', sorted(SOLVERS))
+def test_no_more_iterations_than_it_may_take_and_then_it_says_so(name: str) -> None:
+    """A cap that binds, and one that does not."""
+    hard, few = problem(3, m=200), 10
+    free, bound = SOLVERS[name]().solve(hard), SOLVERS[name](few).solve(hard)
+    assert free.found and free.iterations > few
+    assert not bound.found and bound.iterations <= few
+    assert 'iteration' in bound.status
+    assert np.array_equal(SOLVERS[name](free.iterations + 1).solve(hard).x, free.x)
+
+
 @pytest.mark.parametrize('seed', range(10))
 def test_rows_that_are_nearly_parallel_have_an_exact_answer(solver: Solver, seed: int) -> None:
     """As those of the spheres of one link against one obstacle are."""

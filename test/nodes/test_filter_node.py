@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, obstacle, passing, running
 from sensor_msgs.msg import JointState, PointCloud2
@@ -25,7 +26,7 @@ from safety_filter.flight.recorder import Record, load
 from safety_filter.flight.replay import replay
 from safety_filter.nodes import conversion
 from safety_filter.nodes.flight import AFTERMATH, QUIET
-from safety_filter.nodes.qos import NEWEST
+from safety_filter.nodes.qos import LATCHED, NEWEST
 
 pytestmark = pytest.mark.ros
 NODE = "filter_node"
@@ -331,6 +332,61 @@ def test_a_broken_bound_and_a_missed_deadline_stop(tmp_path: Path) -> None:
             assert "limit 0.1 ms" in rig.message(NODE)
         finally:
             rig.close()
+
+
+def _cage(rig: Rig, count: int, distance: float) -> np.ndarray:
+    """`count` small tracks all round the tool, `distance` m from it."""
+    turns = np.random.default_rng(0).normal(size=(count, 3))
+    turns *= distance / np.linalg.norm(turns, axis=1)[:, None]
+    tracks = np.repeat(obstacle((0.0, 0.0, 0.0), 0.03), count)
+    points = turns + Kinematics(RobotModel.shipped("panda")).tool(rig.q)[1]
+    tracks["x"], tracks["y"], tracks["z"] = points.T
+    tracks["id"] = np.arange(count)
+    return tracks
+
+
+def test_a_solver_that_finds_no_answer_stops_and_goes_on_when_it_can(tmp_path: Path) -> None:
+    """Ten iterations are enough for an arm alone, not between fifty obstacles; and a thousand
+    make more rows than the filter takes."""
+    scarce = SPEC.with_parameters(qp_iterations=10, max_obstacles=1024)
+    with passing(tmp_path, scarce) as rig:
+        rig.twist = np.array([0.0, 0.1, 0.0, 0, 0, 0])
+        rig.wait_moving()
+        rig.twist = np.zeros(6)
+        rig.restore(NODE)
+        for count, distance, words in ((50, 0.25, "iteration limit"), (1024, 0.1, "too many")):
+            rig.tracks = _cage(rig, count, distance)
+            rig.twist = np.array([0.0, 0.1, 0.0, 0, 0, 0])
+            rig.wait_state(NODE, "STOPPED solver")
+            assert words in rig.message(NODE)
+            assert _still(rig)
+            rig.restore(NODE)
+
+
+def test_an_answer_that_fails_verification_stops(tmp_path: Path) -> None:
+    """Without the term for what happens between two samples and without any reserve, the arm's
+    own curvature takes it beyond a row in one period: the filter sees that before it sends."""
+    bare = SPEC.with_parameters(
+        sampled_data=0.0, comfort_share=1.0, comfort_margin=0.0, sighting_interval=0.0,
+        smoothing=0.0,
+    )  # fmt: skip
+    told: list[str] = []
+    with passing(tmp_path, bare) as rig:
+        subscription = rig.node.create_subscription(
+            DiagnosticStatus, f"{NODE}/state", lambda m: told.append(m.message), LATCHED
+        )
+        tool = Kinematics(RobotModel.shipped("panda")).tool(rig.q)[1]
+        wall = obstacle((tool[0] - 0.16, tool[1], tool[2]), 0.05)
+        wall["sy"] = 0.6
+        rig.tracks = wall
+        rig.twist = np.array([-0.1, 0.3, 0.0, 0, 0, 0])
+        rig.wait(
+            lambda: any(m.startswith("STOPPED verification") for m in told), EVENT_SECONDS,
+            "a rejected answer",
+        )  # fmt: skip
+        assert "STOPPED verification: next state violated" in told
+        rig.unsubscribe(subscription)
+        rig.restore(NODE)
 
 
 def test_neither_torch_nor_a_simulator_loads_in_the_filters_process() -> None:
