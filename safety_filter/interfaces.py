@@ -37,6 +37,7 @@ _STRING, _TRIGGER = "std_msgs/msg/String", "std_srvs/srv/Trigger"
 _CAMERA = {"image": _IMAGE, "camera_info": _INFO, "camera_pose": _POSE}
 _FLOAT, _BEAT = "std_msgs/msg/Float64", "std_msgs/msg/UInt64"
 _STATUS = "diagnostic_msgs/msg/DiagnosticStatus"
+_TF = "tf2_msgs/msg/TFMessage"
 
 _STATE = Port("~/state", PUB, _STATUS, "state in words, level and figures", LATCHED)
 _JOINT_STATES = Port("joint_states", SUB, _JOINTS, "the arm, fingers included", NEWEST)
@@ -87,6 +88,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("depth", SUB, _IMAGE, "registered depth: 32FC1 m or 16UC1 mm", NEWEST),
         Port("camera_info", SUB, _INFO, "of a rectified camera", NEWEST),
         Port("camera_pose", SUB, _POSE, "stamped like the images", NEWEST, "extrinsics: topic"),
+        Port("/tf", SUB, _TF, "where the camera stands", QUEUE, "extrinsics: tf"),
+        Port("/tf_static", SUB, _TF, "the same", LATCHED, "extrinsics: tf"),
         Port("attention", SUB, _IMAGE, "of the policy; without it there is no target", NEWEST),
         Port("instruction", SUB, _STRING, "what to do; the target must fit its words", LATCHED),
         _JOINT_STATES,
@@ -144,6 +147,8 @@ STATES = (
     ("filter_node", "STOPPED joint_state: ...", "absent, too old, unusable"),
     ("filter_node", "STOPPED perception: ...", "obstacles absent, too old, unreadable"),
     ("filter_node", "STOPPED command: ...", "absent, too old, not finite, unknown frame"),
+    ("filter_node", "STOPPED bounds: ...", "an obstacle breaks a declared bound (bound_broken:"
+     " brake)"),
     ("filter_node", "STOPPED monitor: ...", "the monitor is silent: zeros go to the arm directly"),
     ("filter_node", "STOPPED deadline, solver, verification or level1_slack: ...",
      "no answer that can be vouched for"),

@@ -2,13 +2,18 @@
 
 Everything that is not listed is forbidden. Only the filter and the monitor may publish to the
 arm's controller, and only the enclave `operator` may call the resets, the lifecycle transitions
-and `set_parameters`.
+and `set_parameters`. The enclave `viewer` is for the tools: it reads every topic and what the
+doctor asks of the nodes.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from safety_filter import interfaces
 from safety_filter.graph import NodeSpec
@@ -19,6 +24,13 @@ _PARAMETERS = (
     "describe_parameters", "get_parameter_types", "get_parameters", "list_parameters",
     "set_parameters", "set_parameters_atomically", "get_type_description",
 )  # fmt: skip
+# Of each of these nodes `safety-filter doctor` asks for parameters
+ASKED = ("perception_node", "filter_node")
+# What decides which ports there are, where nobody says otherwise
+_DEFAULTS: dict[str, Any] = {
+    "output": "joint_velocity", "command": "twist", "description": False, "extrinsics": "topic",
+    "monitored": False, "robot": "panda",
+}  # fmt: skip
 _LIFECYCLE = (
     "change_state", "get_state", "get_available_states", "get_available_transitions",
     "get_transition_graph",
@@ -34,13 +46,36 @@ def resolve(spec: NodeSpec, name: str) -> str:
     return name if name.startswith("/") else f"{space}/{name}"
 
 
+def from_files(spec: NodeSpec) -> dict[str, Any]:
+    """The parameters that the user's files give the node.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    given: dict[str, Any] = {}
+    for file in spec.files:
+        try:
+            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"params_file {file}: {error}") from error
+        for section, values in content.items() if isinstance(content, dict) else ():
+            if str(section).rsplit("/", 1)[-1] in (spec.name, "**") and isinstance(values, dict):
+                given |= values.get("ros__parameters") or {}
+    return given
+
+
 def exists(spec: NodeSpec, port: Port) -> bool:
-    """Whether the node opens the port with its parameters in the graph."""
-    for condition in filter(None, port.when.split(", ")):
+    """Whether the node opens the port with its parameters in the graph.
+
+    Raises:
+        ValueError: a parameter file cannot be read.
+    """
+    if not port.when:
+        return True
+    values = {**_DEFAULTS, **spec.defaults, **from_files(spec), **spec.parameters}
+    for condition in port.when.split(", "):
         key, _, wanted = condition.partition(": ")
-        defaults = {"output": "joint_velocity", "command": "twist", "description": False,
-                    "extrinsics": "topic", "monitored": False, "robot": "panda"}  # fmt: skip
-        value = {**defaults, **spec.defaults, **spec.parameters}[key]
+        value = values[key]
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if text not in wanted.split(" or "):
             return False
@@ -94,7 +129,10 @@ def policy(specs: Sequence[NodeSpec]) -> str:
     _services(operator, "request", calls)
     viewer = _profile(enclaves, "viewer", space)
     _topics(viewer, "publish", _common_out())
-    _topics(viewer, "subscribe", [*everything, *sorted(arm_topics(specs)), "/rosout", "/clock"])
+    read = {n for s in specs for n in _names(s, SUB)}
+    _topics(viewer, "subscribe", [*sorted(published | read), "/rosout", "/clock"])
+    asked = [f"/{_in(space, s.name)}/get_parameters" for s in specs if s.name in ASKED]
+    _services(viewer, "request", asked)
     ET.indent(root)
     head = '<?xml version="1.0" encoding="UTF-8"?>\n<!-- Written by safety-filter policy. -->\n'
     return head + ET.tostring(root, encoding="unicode") + "\n"
@@ -126,7 +164,8 @@ def _driver(
         return
     wanted = sorted({n for s in specs for n in _names(s, SUB)} - others)
     profile = _profile(enclaves, "driver", space)
-    _topics(profile, "publish", [*wanted, "/clock", "/tf", "/tf_static", *_common_out()])
+    transforms = ["/tf", "/tf_static"]  # of the arm, whoever reads them
+    _topics(profile, "publish", [*wanted, "/clock", *transforms, *_common_out()])
     _topics(profile, "subscribe", [*sorted(arm_topics(specs)), "/parameter_events"])
 
 

@@ -25,6 +25,7 @@ from safety_filter.bags import recording
 from safety_filter.bags.reader import Bag, BagError, ordered
 from safety_filter.bags.record import message_class
 from safety_filter.nodes import conversion
+from safety_filter.nodes.tools import QUIET
 
 CLOCK = "/clock"
 CLOCK_RATE = 250.0  # Hz
@@ -91,7 +92,7 @@ def play(path: Path, named: Collection[str], rate: float, end: threading.Event) 
     bag = Bag.open(path)
     topics = chosen(bag, named)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("safety_filter_player")
+    node = rclpy.create_node("safety_filter_player", **QUIET)
     try:
         player = Player(node, bag, topics)
         print(f"playing {', '.join(topics)} and /clock; nodes need use_sim_time:=true", flush=True)

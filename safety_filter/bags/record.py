@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import Qos
 
 from safety_filter.bags.writer import BagWriter, WriteError, qos
+from safety_filter.nodes.tools import QUIET
 
 POLL = 0.02  # s between two looks at the queues
 FLUSH = 0.5  # s between two syncs: what a crash may cost, at most
@@ -171,7 +172,7 @@ def record(path: Path, choice: Choice, duration: float | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = rclpy.create_node("safety_filter_recorder")
+    node = rclpy.create_node("safety_filter_recorder", **QUIET)
     total = 0
     try:
         with BagWriter(path) as bag:
@@ -195,7 +196,7 @@ def record(path: Path, choice: Choice, duration: float | None = None) -> int:
 
 def watch(sink: Sink, choice: Choice, end: threading.Event) -> None:
     """Hand live messages to `sink` until `end`; the caller has initialised rclpy."""
-    node = rclpy.create_node("safety_filter_viewer")
+    node = rclpy.create_node("safety_filter_viewer", **QUIET)
     recorder = Recorder(node, sink, choice)
     discovered = -DISCOVER
     try:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String
 
 from safety_filter import images
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ConfigureError
 from safety_filter.nodes.extrinsics import ByStamp, Extrinsics, FixedExtrinsics, TfExtrinsics
 from safety_filter.nodes.inputs import JointHistory
+from safety_filter.nodes.qos import LATCHED
 from safety_filter.nodes.robot import find_robot
 
 Judgement = tuple[str, float | None, int]
@@ -21,13 +23,40 @@ _NOT_SEEN = "no {} came"
 
 
 class CameraCheck:
-    """Keeps what perception reads; `judge` compares the last depth image with the model."""
+    """Keeps what perception reads; `judge` compares the last depth images with the model."""
 
     def __init__(self) -> None:
         self._depths: deque[Image] = deque(maxlen=8)
         self._joints: deque[JointState] = deque(maxlen=2000)
         self._info: CameraInfo | None = None
         self._poses = ByStamp()
+        self._where: Extrinsics | None = None  # None: from the topic, which `take` collects
+        self._parameters: dict[str, Any] = {}
+        self._urdf = ""
+        self._fault = "perception_node is not there"
+
+    def listen(
+        self, node: Node, parameters: dict[str, Any], description: str = "robot_description"
+    ) -> None:
+        """Subscribe to what has no role: transforms, the URDF on the topic `description`.
+
+        To be called before the doctor listens: both must have come when pictures are judged.
+        parameters: of perception_node.
+        """
+        self._parameters, self._fault = parameters, ""
+        if parameters["description"]:
+            node.create_subscription(String, description, self._on_description, LATCHED)
+        if parameters["extrinsics"] == "parameter":
+            xyz, xyzw = parameters["camera_xyz"], parameters["camera_xyzw"]
+            self._where = FixedExtrinsics(xyz, xyzw)
+        elif parameters["extrinsics"] == "tf":
+            try:
+                self._where = TfExtrinsics(node, str(parameters["frame"]))
+            except ConfigureError as error:
+                self._fault = str(error)
+
+    def _on_description(self, msg: String) -> None:
+        self._urdf = msg.data
 
     def take(self, role: str, msg: Any) -> None:
         """Keep a message of one of the roles."""
@@ -40,14 +69,11 @@ class CameraCheck:
         elif role == "camera pose":
             self._poses.add(msg)
 
-    def judge(self, node: Node, parameters: dict[str, Any] | None) -> Judgement:
+    def judge(self) -> Judgement:
         """Why it could not be checked ('' if it was), the share of the arm's picture that has the
-        predicted depth, and how many pixels the arm has.
-
-        parameters: of perception_node, None where it is not there.
-        """
-        if not parameters:
-            return "perception_node is not there", None, 0
+        predicted depth, and how many pixels the arm has."""
+        if self._fault:
+            return self._fault, None, 0
         info = self._info
         if info is None:
             return _NOT_SEEN.format("camera info"), None, 0
@@ -55,17 +81,17 @@ class CameraCheck:
         depths = [d for d in self._depths if (d.height, d.width) == (info.height, info.width)]
         if not depths:
             return _NOT_SEEN.format("depth image"), None, 0
+        if self._parameters["description"] and not self._urdf.strip():
+            return _NOT_SEEN.format("robot_description"), None, 0
         try:
-            return self._overlap(node, parameters, depths, images.intrinsics(info))
+            return self._overlap(self._parameters, depths, images.intrinsics(info))
         except (conversion.MessageError, ConfigureError, ImportError, ValueError) as error:
             return str(error), None, 0
 
-    def _overlap(
-        self, node: Node, p: dict[str, Any], depths: list[Image], k: np.ndarray
-    ) -> Judgement:
+    def _overlap(self, p: dict[str, Any], depths: list[Image], k: np.ndarray) -> Judgement:
         from safety_filter.perception.robot_mask import RobotMask
 
-        robot = find_robot(str(p["robot"]), str(p["urdf"]))
+        robot = find_robot(str(p["robot"]), self._urdf or str(p["urdf"]))
         arm, fingers = robot.arm_joints, robot.finger_joints
         mask = RobotMask(
             robot.urdf, arm, fingers, robot.tool_link,
@@ -74,11 +100,10 @@ class CameraCheck:
         history = JointHistory(arm, fingers, len(self._joints) or 1)
         for msg in self._joints:
             history.add(msg)
-        where = self._extrinsics(node, p)
         best: Judgement = "no joint states or camera pose at the time of a depth image", None, 0
         for image in depths:
             joints = history.at(conversion.seconds(image.header.stamp), 0.1)
-            pose = where.at(image) if where is not None else self._pose(image, p)
+            pose = self._pose(image, p)
             if joints is None or pose is None:
                 continue
             view = mask.view(images.depth(image), *joints, k, pose)
@@ -87,12 +112,8 @@ class CameraCheck:
             best = "", float((view.mask & drawn).sum() / max(pixels, 1)), pixels
         return best
 
-    def _extrinsics(self, node: Node, p: dict[str, Any]) -> Extrinsics | None:
-        """Where the pose comes from; None for the topic, which `take` has collected."""
-        if p["extrinsics"] == "parameter":
-            return FixedExtrinsics(p["camera_xyz"], p["camera_xyzw"])
-        return TfExtrinsics(node, str(p["frame"])) if p["extrinsics"] == "tf" else None
-
     def _pose(self, image: Image, p: dict[str, Any]) -> np.ndarray | None:
+        if self._where is not None:
+            return np.asarray(self._where.at(image))
         msg = self._poses.near(image, float(p["sync"]))
         return None if msg is None else images.pose_matrix(msg)

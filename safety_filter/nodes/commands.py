@@ -1,4 +1,4 @@
-"""`safety-filter parameters`, `interfaces` and `policy`: pages written from the tables."""
+"""`safety-filter parameters`, `interfaces` and `policy`: pages written from the tables; `call`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from safety_filter.core.params import ParamTable
 
 NODES = ("sim_node", "vla_node", "perception_node", "filter_node", "monitor_node")
+CALLS = ("stop", "reset", "configure", "activate", "deactivate", "cleanup", "set")
 # Tables that a node declares beside its own
 ALSO = {
     "perception_node": "safety_filter.perception.params",
@@ -34,6 +35,15 @@ def register(subparsers: Any) -> None:
         "given", nargs="*", metavar="NAME:=VALUE", help="launch arguments (with --arm)"
     )
     parser.set_defaults(run=_print_policy)
+    parser = subparsers.add_parser(
+        "call", help="stop, reset, activate or set parameters of a running node",
+        epilog="exit code: 0 done, 1 refused, 2 nobody answers",
+    )  # fmt: skip
+    parser.add_argument("node", choices=NODES)
+    parser.add_argument("what", choices=CALLS)
+    parser.add_argument("given", nargs="*", metavar="NAME:=VALUE", help="parameters (with set)")
+    parser.add_argument("--namespace", default="", help="namespace of the nodes")
+    parser.set_defaults(run=_call)
 
 
 def node_tables(nodes: Sequence[str] = NODES) -> dict[str, list[ParamTable[Any]]]:
@@ -92,8 +102,39 @@ def _print_policy(arguments: argparse.Namespace) -> int:
             specs = wiring.build({"robot": arguments.arm, **values, **given})
         else:
             specs = graph.build("demo", values)
+        text = security.policy(specs)
     except ValueError as error:
         print(f"policy: {error}", file=sys.stderr)
         return 1
-    print(security.policy(specs), end="")
+    print(text, end="")
     return 0
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    """0: done, 1: refused, 2: cannot be asked, or nobody answers."""
+    import yaml
+
+    try:
+        pairs = [word.split(":=", 1) for word in arguments.given]
+        values = {name: yaml.safe_load(text) for name, text in pairs}
+        if any(isinstance(value, dict | None) for value in values.values()):
+            raise ValueError
+    except (ValueError, yaml.YAMLError):
+        print(f"call: expected NAME:=VALUE, got {' '.join(arguments.given)}", file=sys.stderr)
+        return 2
+    if bool(values) != (arguments.what == "set"):
+        print("call: parameters NAME:=VALUE go with set, and only with it", file=sys.stderr)
+        return 2
+    from safety_filter.nodes.operator import CallError, Operator
+
+    try:
+        with Operator(arguments.namespace) as operator:
+            if values:
+                done, words = operator.set(arguments.node, values)
+            else:
+                done, words = operator.call(arguments.node, arguments.what)
+    except CallError as error:
+        print(f"call: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.node}: {words}")
+    return int(not done)

@@ -29,6 +29,7 @@ from safety_filter.doctor.machine import other_users
 from safety_filter.nodes import conversion
 from safety_filter.nodes.camera_check import CameraCheck
 from safety_filter.nodes.qos import LATCHED, NEWEST
+from safety_filter.nodes.tools import QUIET
 
 NODES = tuple(graph.NODES)
 DISCOVERY = 5.0  # s until the graph is known, at most
@@ -62,7 +63,7 @@ WANTED = {
         "obstacle_acceleration",
     ),
     "perception_node": (
-        "extrinsics", "camera_xyz", "camera_xyzw", "robot", "urdf", "frame", "sync",
+        "extrinsics", "camera_xyz", "camera_xyzw", "robot", "urdf", "description", "frame", "sync",
         "hidden_acceleration",
     ),
 }  # fmt: skip
@@ -72,15 +73,11 @@ class Doctor(Node):
     """Listens; `look` does everything."""
 
     def __init__(self, context: Context, namespace: str) -> None:
-        super().__init__("doctor", context=context, namespace=namespace)
+        super().__init__("doctor", context=context, namespace=namespace, **QUIET)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
         self._states: dict[str, tuple[int, str, dict[str, str]]] = {}
         self._check = CameraCheck()
-        for name in NODES:
-            self.create_subscription(
-                DiagnosticStatus, f"{name}/state", lambda m, n=name: self._on_state(n, m), LATCHED
-            )
 
     def _on_state(self, name: str, msg: DiagnosticStatus) -> None:
         self._states[name] = (msg.level[0], msg.message, conversion.values(msg))
@@ -93,6 +90,10 @@ class Doctor(Node):
     def look(self, seconds: float) -> Seen:
         """Listen for `seconds` and return what there was to see."""
         names = self._discover()
+        for node in {*names} & {*NODES}:  # a strict SROS2 policy knows no others
+            self.create_subscription(
+                DiagnosticStatus, f"{node}/state", lambda m, n=node: self._on_state(n, m), LATCHED
+            )
         seen = Seen(nodes={n: c for n, c in names.items() if n in NODES}, wanted=("filter_node",))
         parameters = {n: self._ask(n) for n in WANTED if names.get(n)}
         self._of_machine(seen)
@@ -107,6 +108,10 @@ class Doctor(Node):
             # One look at a topic is enough, the filter's first
             if name == "filter_node" or not self._read_before(name, topic, kinds)
         ]
+        if parameters.get("perception_node"):
+            words = [t for t, kind in self._read("perception_node") if kind.endswith("/String")]
+            described = [t for t in words if t.endswith("description")]
+            self._check.listen(self, parameters["perception_node"], *described[:1])
         start = time.monotonic()
         self._spin(seconds)
         # Endpoints at the end: discovery may take its time
@@ -117,8 +122,7 @@ class Doctor(Node):
         seen.nodes = {n: c for n, c in names.items() if n in NODES}
         self._of_arm(seen, parameters.get("filter_node", {}))
         seen.states = dict(self._states)
-        fault = self._check.judge(self, parameters.get("perception_node"))
-        seen.unchecked, seen.overlap, seen.arm_pixels = fault
+        seen.unchecked, seen.overlap, seen.arm_pixels = self._check.judge()
         return seen
 
     def _discover(self) -> Counter[str]:
@@ -143,8 +147,12 @@ class Doctor(Node):
         return any(topic == t for n in ("filter_node", *earlier) for t, _ in kinds.get(n, []))
 
     def _read_by(self, name: str) -> list[tuple[str, str]]:
+        return [(topic, kind) for topic, kind in self._read(name) if kind in ROLES]
+
+    def _read(self, name: str) -> list[tuple[str, str]]:
+        """The topics that a node reads, with their types."""
         found = self.get_subscriber_names_and_types_by_node(name, self.get_namespace())
-        return [(topic, kind) for topic, types in found for kind in types if kind in ROLES]
+        return [(topic, kind) for topic, types in found for kind in types]
 
     def _ask(self, name: str) -> dict[str, Any]:
         client = self.create_client(GetParameters, f"{name}/get_parameters")

@@ -1,4 +1,5 @@
-"""Makes the bags of the tests: `python test/bags/make_bags.py FOLDER` writes one of each kind.
+"""Makes the bags of the tests: `python test/bags/make_bags.py FOLDER` writes one of each kind,
+with SECONDS after it only a `drive` of that length.
 
 `drive` is a real run in small: an arm without dynamics is driven towards a moving obstacle by a
 twist, filtered at 250 Hz, loses perception for a while, and everything that the nodes would
@@ -360,6 +361,9 @@ def torn(source: Path, path: Path, keep: float = 0.6) -> None:
 
 def main() -> int:
     folder = Path(sys.argv[1])
+    if len(sys.argv) > 2:
+        drive(folder / "drive", float(sys.argv[2]))
+        return 0
     drive(folder / "drive")
     drive(folder / "without_ticks", ticks=False)
     watch(folder / "watch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ros_rig import EVENT_SECONDS
 from safety_filter import graph, interfaces, security
 from safety_filter.demo.processes import ros_environment
 from safety_filter.interfaces import CLIENT, COMMAND, LATCHED, NEWEST, PUB, QUEUE, SERVICE, SUB
+from safety_filter.nodes.tools import QUIET
 
 pytestmark = pytest.mark.ros
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "topics.md"
@@ -77,6 +79,24 @@ def _opened(node: Any, name: str, direction: str) -> dict[str, str]:
     }
 
 
+def _forbidden(node: Any, spec: graph.NodeSpec) -> set[str]:
+    """What the node has opened, common things included, that its SROS2 enclave may not."""
+    name, policy = spec.name, ET.fromstring(security.policy([spec]))
+    (enclave,) = policy.findall(f".//enclave[@path='{security.ENCLAVES}/{name}']")
+    opened = {
+        "publish": node.get_publisher_names_and_types_by_node(name, "/"),
+        "subscribe": node.get_subscriber_names_and_types_by_node(name, "/"),
+        "reply": node.get_service_names_and_types_by_node(name, "/"),
+        "request": node.get_client_names_and_types_by_node(name, "/"),
+    }
+    return {
+        f"{how} {topic}"
+        for how, topics in opened.items()
+        for topic, _ in topics
+        if topic not in [t.text for t in enclave.findall(f".//*[@{how}='ALLOW']/*")]
+    }
+
+
 @pytest.mark.parametrize("context", SETTINGS, indirect=True)
 def test_nodes_open_what_the_table_says(context: dict[str, Any]) -> None:
     for name, class_name in CLASSES.items():
@@ -101,7 +121,26 @@ def test_nodes_open_what_the_table_says(context: dict[str, Any]) -> None:
                     qos = COMMAND if p.qos == QUEUE else p.qos
                     topic = security.resolve(spec, p.name)
                     assert _profile(node, topic, direction == PUB) == qos, (name, p.name)
+        assert _forbidden(node, spec) == set()
         node.destroy_node()
+
+
+@pytest.mark.parametrize("context", ["defaults"], indirect=True)
+def test_nodes_of_the_tools_have_no_services_of_their_own(context: dict[str, Any]) -> None:
+    """Or a policy that does not know their names would refuse them."""
+    node = rclpy.create_node("tool", **QUIET)
+    published = {"/rosout", "/parameter_events"}
+    deadline = time.monotonic() + EVENT_SECONDS
+    while time.monotonic() < deadline:
+        found = {t for t, _ in node.get_publisher_names_and_types_by_node("tool", "/")}
+        if found == published:
+            break
+        time.sleep(0.02)
+    assert found == published
+    time.sleep(0.5)  # s; services are told in the same breath
+    assert node.get_service_names_and_types_by_node("tool", "/") == []
+    assert node.get_subscriber_names_and_types_by_node("tool", "/") == []
+    node.destroy_node()
 
 
 def test_page_is_current() -> None:

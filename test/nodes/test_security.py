@@ -82,6 +82,41 @@ def test_the_policy_follows_the_arm_the_output_and_the_namespace(robot: str, out
     assert _allowed(text, "publish")["/cell/vla_node/twist"] == {"driver"}
 
 
+def test_perception_reads_tf_where_the_camera_s_pose_comes_from_it(tmp_path: Path) -> None:
+    """By what is typed, by the default of arm.launch.py and by a parameter file."""
+    file = tmp_path / "cell.yaml"
+    file.write_text("/**/perception_node: {ros__parameters: {extrinsics: topic}}\n")
+    for given, read in (({}, "/tf"), ({"extrinsics": "topic"}, "/camera_pose"),
+                        ({"params_file": str(file)}, "/camera_pose")):  # fmt: skip
+        allowed = _allowed(security.policy(wiring.build({"robot": "panda", **given})), "subscribe")
+        for name in ("/tf", "/tf_static", "/camera_pose"):
+            assert ("perception_node" in allowed.get(name, set())) == name.startswith(read), given
+
+
+def test_a_parameter_file_decides_what_the_filter_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "cell.yaml"
+    file.write_text("filter_node: {ros__parameters: {command: trajectory}}\n")
+    assert main(["policy", "--arm", "panda", f"params_file:={file}"]) == 0
+    allowed = _allowed(capsys.readouterr().out, "subscribe")
+    assert "filter_node" in allowed["/filter_node/trajectory_in"]
+    assert main(["policy", "--arm", "panda", f"params_file:={tmp_path}/none.yaml"]) == 1
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_the_viewer_reads_all_that_is_recorded_and_asks_what_the_doctor_asks(policy: str) -> None:
+    from safety_filter.nodes.doctor_node import WANTED
+
+    for name, readers in _allowed(policy, "subscribe").items():
+        if name not in ("/clock", "/parameter_events"):
+            assert "viewer" in readers, name
+    requests = {n for n, who in _allowed(policy, "request").items() if "viewer" in who}
+    assert requests == {f"/{name}/get_parameters" for name in WANTED}
+    assert not [n for n, who in _allowed(policy, "publish").items()
+                if "viewer" in who and n not in ("/rosout", "/parameter_events")]  # fmt: skip
+
+
 def test_shipped_policies_are_current(capsys: pytest.CaptureFixture[str]) -> None:
     for name, arguments in (("demo", []), ("arm", ["--arm", "panda"])):
         assert main(["policy", *arguments]) == 0

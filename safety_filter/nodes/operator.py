@@ -1,0 +1,95 @@
+"""The operator's calls: stop, reset, lifecycle transitions, parameters; without `ros2`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
+
+from safety_filter.nodes.tools import QUIET
+
+TRIGGERS = ("stop", "reset")
+TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+}
+
+
+class CallError(RuntimeError):
+    """A call was not answered; the message says what was waited for."""
+
+
+class Operator:
+    """Calls services of nodes in one namespace; a context manager."""
+
+    def __init__(self, namespace: str = "", patience: float = 5.0) -> None:
+        """patience: s until a service must be there, and again until it must have answered."""
+        self._context = Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node("operator", context=self._context, namespace=namespace, **QUIET)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._patience = patience
+
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def call(self, name: str, what: str) -> tuple[bool, str]:
+        """One of TRIGGERS or TRANSITIONS on node `name`; whether it was done, and its words.
+
+        Raises:
+            CallError: nobody answers.
+        """
+        if what in TRIGGERS:
+            answer = self._ask(Trigger, f"{name}/{what}", Trigger.Request())
+            return bool(answer.success), str(answer.message)
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[what]))
+        done = bool(self._ask(ChangeState, f"{name}/change_state", request).success)
+        return done, f"{what}: {'done' if done else 'refused, see the state of the node'}"
+
+    def set(self, name: str, values: Mapping[str, Any]) -> tuple[bool, str]:
+        """Set parameters of node `name`, all or none; whether it was done, and its words.
+
+        Raises:
+            CallError: nobody answers.
+        """
+        rows = [Parameter(key, value=value).to_parameter_msg() for key, value in values.items()]
+        request = SetParametersAtomically.Request(parameters=rows)
+        service = f"{name}/set_parameters_atomically"
+        result = self._ask(SetParametersAtomically, service, request).result
+        return bool(result.successful), str(result.reason) or "set"
+
+    def _ask(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, service)
+        self._spin_until(client.service_is_ready, f"no service {client.srv_name}")
+        future = client.call_async(request)
+        self._spin_until(future.done, f"no answer from {client.srv_name}")
+        return future.result()
+
+    def _spin_until(self, done: Any, fault: str) -> None:
+        end = time.monotonic() + self._patience
+        while not done():
+            if time.monotonic() > end:
+                raise CallError(
+                    f"{fault} within {self._patience:g} s; does the node run, in this"
+                    " ROS_DOMAIN_ID and namespace, and may this enclave call it?"
+                )
+            self._executor.spin_once(timeout_sec=0.05)
