@@ -19,6 +19,7 @@ import yaml
 
 PACKAGE = "safety_filter"
 SHARED_MEMORY = 160 * 2**20  # bytes free in /dev/shm for a segment in each process
+PICTURES = "config/fastdds_shm.xml"  # shared memory for pictures
 # Each chooses the middleware's transports
 TRANSPORTS = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE",
               "FASTRTPS_DEFAULT_PROFILES_FILE")  # fmt: skip
@@ -349,7 +350,7 @@ def environment_variables() -> dict[str, str]:
     shared = Path("/dev/shm")
     chosen = any(os.environ.get(name) for name in TRANSPORTS)
     if not chosen and shared.is_dir() and shutil.disk_usage(shared).free >= SHARED_MEMORY:
-        profile = str(share("config/fastdds_shm.xml"))
+        profile = str(share(PICTURES))
         variables["FASTRTPS_DEFAULT_PROFILES_FILE"] = profile
         variables["FASTDDS_DEFAULT_PROFILES_FILE"] = profile
     return variables

@@ -94,7 +94,8 @@ class FlightRecorder:
     """A ring of ticks. `add` keeps references only, so it costs a control loop nothing."""
 
     def __init__(self, seconds: float, rate: float) -> None:
-        self._ticks: deque[Tick] = deque(maxlen=max(2, round(seconds * rate)))
+        self.size = max(2, round(seconds * rate))  # ticks kept at most
+        self._ticks: deque[Tick] = deque(maxlen=self.size)
         self._event = NO_EVENT
 
     def event(self, kind: int) -> None:

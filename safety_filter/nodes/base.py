@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from safety_filter import graph
 from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.nodes import conversion
 from safety_filter.nodes.parameters import ParameterSet
@@ -211,12 +213,30 @@ class ManagedNode(LifecycleNode):
         return thread
 
 
-def run(factory: Callable[[], ManagedNode], argv: list[str] | None = None) -> int:
+def _no_room_for_pictures() -> None:
+    """Leave out the segment of 16 MB that each process of the graph is given for pictures; a
+    profile of the user's own stays."""
+    try:
+        shipped = graph.share(graph.PICTURES)
+    except FileNotFoundError:
+        return
+    for name in graph.TRANSPORTS:
+        if os.environ.get(name) == str(shipped):
+            del os.environ[name]
+
+
+def run(
+    factory: Callable[[], ManagedNode], argv: list[str] | None = None, pictures: bool = True
+) -> int:
     """Run one node until SIGINT or SIGTERM; zeros go out before the context closes.
+
+    pictures: whether it sends or receives any.
 
     rclpy's own handlers would shut the context down first and nothing could be published any more.
     Returns the exit code: 2 for bad parameters, 1 when a thread of the node died.
     """
+    if not pictures:
+        _no_room_for_pictures()
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

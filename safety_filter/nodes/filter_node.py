@@ -28,6 +28,7 @@ from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
+from safety_filter.core.apart import compile_apart
 from safety_filter.core.filter import START_STOPPED, SafetyFilter
 from safety_filter.core.filter_params import TABLE as FILTER_TABLE
 from safety_filter.core.filter_params import FilterParams
@@ -51,6 +52,7 @@ from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import NEWEST
 from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.teller import StateTeller
 from safety_filter.nodes.ticks import TickStream
 
 ZEROS_AT_END = 5
@@ -95,8 +97,8 @@ class FilterNode(ManagedNode):
         self._image_to_command, self._obstacle_to_command = Percentiles(1000), Percentiles(1000)
         self._meters = {n: RateMeter(100) for n in ("joint_states", "obstacles", "commands")}
         self._answered: ObstacleSample | None = None
-        self._told = ("", -math.inf)
         p = self.params
+        self._teller = StateTeller(p.state_rate, self._tell, self.start_thread)
         self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
         self._stopped = START_STOPPED if self._tuning.value.start_stopped else ""  # by whom
         self._heartbeat = -math.inf
@@ -128,6 +130,7 @@ class FilterNode(ManagedNode):
         robot = self._source.find()
         try:
             self._robot = RobotModel.load(robot.urdf, robot.spec)
+            compile_apart(self._robot, robot.spec, self._tuning.value)
             self._kinematics = Kinematics(self._robot)
             self._filter = SafetyFilter(self._robot, self._tuning.value, time.perf_counter)
         except (RobotError, ParamError, ValueError) as error:
@@ -149,7 +152,8 @@ class FilterNode(ManagedNode):
         if self._stopped:  # also before a cleanup
             self._filter.stop(self._stopped)
         self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
-        self._loop.start()  # with zeros until activation
+        self._teller.start()
+        self._loop.start(self._recorder.flight.size)  # with zeros until activation
 
     def activate(self) -> None:
         """Start commanding; after a deactivation as after a reset: once the stick is centred."""
@@ -171,6 +175,7 @@ class FilterNode(ManagedNode):
     def cleanup(self) -> None:
         """End the loop; the last that goes out are zeros."""
         self._loop.stop()
+        self._teller.stop()
         self._ticks.publish()
         self._decision = None
         for _ in range(ZEROS_AT_END):
@@ -296,7 +301,10 @@ class FilterNode(ManagedNode):
             self._answered = obstacles
             self._image_to_command.add(self.now() - obstacles.stamp)
             self._obstacle_to_command.add(time.monotonic() - obstacles.receipt)
-        self._tell(decision)
+        # Figures inside a reason change all the time; its name is what makes it another state
+        message = self._message(decision)
+        key = f"{message.split(':')[0]} {decision.no_target}"
+        self._teller.offer(key, now, (self._level(decision), message, decision))
 
     def _watch_monitor(self) -> None:
         """The monitor passes our commands on: when it is silent, the arm gets zeros from here."""
@@ -357,17 +365,9 @@ class FilterNode(ManagedNode):
             **self._obstacle_to_command.values("latency_obstacle_to_command_ms", 1e3),
         }
 
-    def _tell(self, decision: Decision) -> None:
-        """Publish the state when it changed, and at `state_rate` otherwise."""
-        now = time.monotonic()
-        message = self._message(decision)
-        known, last = self._told
-        # Figures inside a reason change all the time; its name is what makes it another state
-        key = f"{message.split(':')[0]} {decision.no_target}"
-        if key == known and now - last < 1.0 / self.params.state_rate:
-            return
-        self._told = (key, now)
-        self.publish_state(self._level(decision), message, self._values(decision))
+    def _tell(self, told: tuple[bytes, str, Decision]) -> None:
+        level, message, decision = told
+        self.publish_state(level, message, self._values(decision))
 
     def _diagnose(self) -> None:
         decision = self._decision
@@ -390,7 +390,7 @@ class FilterNode(ManagedNode):
 
 def main() -> int:
     """Entry point."""
-    return run(FilterNode)
+    return run(FilterNode, pictures=False)
 
 
 if __name__ == "__main__":

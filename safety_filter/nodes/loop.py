@@ -15,6 +15,11 @@ from safety_filter.nodes.meters import Percentiles
 # A thread that waits for the interpreter gets it after this long, s (default 5 ms)
 SWITCH_INTERVAL = 2e-4
 WINDOW = 10.0  # s over which periods and times are told
+# Python counts objects made less objects freed, and then goes through all made since the last
+# time. A recorder frees as many as it keeps, so thousands come together before the count is
+# reached, and going through them takes a period. Above what it keeps, only garbage reaches it.
+SEARCH_AFTER = 20_000
+OBJECTS = 10  # at most that a tick which is kept consists of
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,16 @@ class ControlLoop:
         self.period_error = Percentiles(window)
         self.tick_time = Percentiles(window)
 
-    def start(self) -> None:
+    def start(self, kept: int = 0) -> None:
         """Start ticking. What was made until now is no longer searched for garbage: with all that
-        numba and rclpy hold, one full search would keep the interpreter for 60 ms."""
+        numba and rclpy hold, one full search would keep the interpreter for 60 ms.
+
+        kept: ticks that a recorder keeps.
+        """
         gc.collect()
         gc.freeze()
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(SEARCH_AFTER + OBJECTS * kept, *self._thresholds[1:])
         self._end.clear()
         self._thread = self._start_thread(self._run, "control")
 
@@ -70,6 +80,7 @@ class ControlLoop:
         if self._thread is not None:
             self._thread.join(timeout=2.0)
             self._thread = None
+            gc.set_threshold(*self._thresholds)
 
     def measured_rate(self) -> float:
         """Ticks a second since the start."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 
 import numpy as np
@@ -32,24 +31,24 @@ class RateMeter:
 
 
 class Percentiles:
-    """p50, p99 and maximum of the last `window` samples."""
+    """p50, p99 and maximum of the last `window` samples.
+
+    Plain numbers in one array: a deque of them would be copied number by number while a control
+    loop waits for the interpreter.
+    """
 
     def __init__(self, window: int = 2000) -> None:
-        self._samples: deque[float] = deque(maxlen=window)
-        self._lock = threading.Lock()
+        self._samples = np.zeros(window)
+        self._count = 0
 
     def add(self, sample: float) -> None:
-        with self._lock:
-            self._samples.append(sample)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._samples.clear()
+        """Keep one sample; called by one thread only."""
+        self._samples[self._count % len(self._samples)] = sample
+        self._count += 1
 
     def values(self, name: str, scale: float = 1.0) -> dict[str, float]:
         """{name_p50, name_p99, name_max}, scaled; empty while there is no sample."""
-        with self._lock:
-            samples = np.array(self._samples)
+        samples = self._samples[: self._count].copy()
         if samples.size == 0:
             return {}
         p50, p99 = np.percentile(samples, [50, 99]) * scale

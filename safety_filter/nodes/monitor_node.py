@@ -332,7 +332,7 @@ class MonitorNode(ManagedNode):
 
 def main() -> int:
     """Entry point."""
-    return run(MonitorNode)
+    return run(MonitorNode, pictures=False)
 
 
 if __name__ == "__main__":

@@ -70,3 +70,7 @@ def test_percentiles_are_empty_without_samples() -> None:
     for i in range(101):
         samples.add(float(i))
     assert samples.values("x", 2.0)["x_p50"] == pytest.approx(101.0)
+    assert samples.values("x")["x_max"] == 100.0
+    for _ in range(100):
+        samples.add(7.0)
+    assert samples.values("x")["x_max"] == 7.0, "only the last ones count"

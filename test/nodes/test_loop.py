@@ -6,9 +6,10 @@ import gc
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
-from safety_filter.nodes.loop import ControlLoop, LoopParams
+from safety_filter.nodes.loop import SEARCH_AFTER, ControlLoop, LoopParams
 
 
 def _thread(target: Callable[[], None], name: str) -> threading.Thread:
@@ -68,3 +69,62 @@ def test_what_was_there_before_the_loop_is_not_searched_for_garbage_again() -> N
         assert len(held) == 1000 and max(found) < 1000
     finally:
         gc.unfreeze()
+
+
+class _Linked:
+    """One that only a search for garbage can free."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        self.own = self
+        _Linked.alive += 1
+
+    def __del__(self) -> None:
+        _Linked.alive -= 1
+
+
+def test_ticks_that_a_recorder_keeps_are_not_searched_for_garbage() -> None:
+    """They come and go in equal numbers: a search would find thousands and nothing to free."""
+    kept: deque[list[list[int]]] = deque(maxlen=2000)
+    searches: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        searches.append(info["generation"])
+
+    def tick(_: float) -> None:
+        if not kept:
+            gc.callbacks.append(note)
+        for k in range(1000):
+            kept.append([[k], [k], [k]])
+
+    try:
+        loop = ControlLoop(LoopParams(), 100.0, tick, _thread)
+        before = gc.get_threshold()
+        loop.start(2000)
+        time.sleep(0.3)
+        seen = len(searches)
+        loop.stop()
+    finally:
+        gc.callbacks.remove(note)
+        gc.unfreeze()
+    assert loop.ticks > 5 and seen == 0
+    assert gc.get_threshold() == before
+
+
+def test_garbage_does_not_pile_up_without_bound() -> None:
+    def tick(_: float) -> None:
+        for _k in range(5000):
+            _Linked()
+
+    loop = ControlLoop(LoopParams(), 100.0, tick, _thread)
+    try:
+        loop.start()
+        most = 0
+        while loop.ticks < 15:
+            time.sleep(0.005)
+            most = max(most, _Linked.alive)
+        loop.stop()
+    finally:
+        gc.unfreeze()
+    assert 0 < most <= SEARCH_AFTER
