@@ -119,7 +119,8 @@ class DaqpSolver:
         if flag != 1 or not np.isfinite(x).all():
             words = {-1: 'infeasible', -2: 'cycling', -3: 'unbounded', -4: 'iteration limit'}
             return Solution(False, _NOTHING, words.get(flag, f'exit flag {flag}'))
-        return Solution(True, x, 'solved', info['iterations'])
+        # What DAQP returns holds a dozen objects, which a recorder would keep with every tick
+        return Solution(True, np.array(x), 'solved', info['iterations'])
 
 
 class OsqpSolver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,19 @@ def test_answer_meets_the_conditions_of_optimality(solver: Solver, seed: int) ->
     from scipy.optimize import nnls
     _, residual = nnls(active.T, gradient) if len(active) else (0, np.linalg.norm(gradient))
     assert residual < 1e-5
+
+
+def test_an_answer_holds_little_but_its_numbers(solver: Solver) -> None:
+    """A recorder keeps thousands of them."""
+    p = problem(3)
+    solver.solve(p)
+    tracemalloc.start()
+    try:
+        kept = [solver.solve(p).x for _ in range(100)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held / len(kept) < 400.0, 'bytes for seven numbers'
 
 
 def test_answer_equals_that_of_a_general_optimiser(solver: Solver) -> None:
