@@ -17,7 +17,7 @@ import time
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 
 from safety_filter import graph
+from safety_filter.bench.pauses import PauseWatch
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
@@ -214,10 +215,13 @@ def run_case(
                 spin(2.0)
                 if "latency_tick_ms_p50" not in source.values():
                     raise RuntimeError("filter_node tells no figures in its state")
+                watch = PauseWatch(1.0 / rate, 2.0 * seconds)
+                watch.start()
                 before = source.values()
                 source.answers.clear()
                 spin(seconds)
                 after = source.values()
+                pauses = watch.stop()
                 memory = _memory(processes.processes["filter_node"].pid)
     finally:
         source.close()
@@ -238,6 +242,8 @@ def run_case(
         "misses": misses,
         **memory,
         "miss_fraction": misses / ticks,
+        # As long as a period or longer: those of no process's making
+        "machine_pauses": None if pauses is None else asdict(pauses),
         "period_error_us": {
             k: 1e3 * float(after[f"latency_period_error_ms_{k}"]) for k in ("p50", "p99", "max")
         },
@@ -262,10 +268,12 @@ def _memory(pid: int) -> dict[str, float]:
 
 def _line(case: dict[str, Any]) -> str:
     period, answer = case["period_error_us"], case["obstacle_to_command_ms"]
+    pauses = case["machine_pauses"]
+    still = f" (the machine stood still {pauses['n']} times)" if pauses else ""
     text = "-" if answer["p50"] is None else f"{answer['p50']:5.1f} / {answer['p99']:5.1f}"
     return (
         f"{case['load']:6} {case['rate_hz']:5.0f} Hz  {case['achieved_hz']:7.2f} Hz"
-        f"  misses {100 * case['miss_fraction']:6.3f} %"
+        f"  misses {100 * case['miss_fraction']:6.3f} %{still}"
         f"  period error {period['p50']:6.0f} / {period['p99']:6.0f} / {period['max']:7.0f} us"
         f"  obstacle to command {text} ms (n {answer['n']})  {case['memory_mb']:.0f} MB"
     )

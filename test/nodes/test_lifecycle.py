@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from std_msgs.msg import String
 
 from safety_filter import graph
 from safety_filter.core.robot import read_config, urdf_path
+from safety_filter.nodes.base import _no_room_for_pictures
 from safety_filter.nodes.qos import LATCHED
 
 pytestmark = pytest.mark.ros
@@ -124,3 +126,15 @@ def test_the_urdf_comes_from_robot_description_and_the_bodies_from_a_robot_file(
             rig.wait_moving()
         finally:
             rig.close()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_only_the_graphs_own_segment_for_pictures_is_left_out(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = str(tmp_path / "mine.xml") if own else str(graph.share(graph.PICTURES))
+    for name in graph.TRANSPORTS[1:]:
+        monkeypatch.setenv(name, profile)
+    _no_room_for_pictures()
+    left = [os.environ.get(name) for name in graph.TRANSPORTS[1:]]
+    assert left == ([profile, profile] if own else [None, None])
