@@ -16,7 +16,7 @@ from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 from safety_filter.vla.dataset import expert_act, proprioception, record, rollout, scatter_start
 from safety_filter.vla.policy import Policy
-from safety_filter.vla.profile import HeadProfile, fingerprint
+from safety_filter.vla.profile import HeadProfile, fingerprint, moved_back
 from safety_filter.vla.tap import AttentionTap
 
 Maps = NDArray[np.float32]
@@ -166,13 +166,24 @@ def controls(maps: Maps, frames: list[LabelledFrame], seed: int = 0) -> dict[str
     }
 
 
+def best_offset(maps: Maps, frames: list[LabelledFrame]) -> tuple[tuple[int, int],
+                                                                   dict[str, float]]:
+    """The offset of at most one cell either way with which maps (n, g, g) of a head point best,
+    then lie most on the right object; and the score with it."""
+    scores = {(y, x): score(moved_back(maps, (y, x)), frames)
+              for y in (0, -1, 1) for x in (0, -1, 1)}
+    best = max(scores, key=lambda o: (scores[o]["pointing"], scores[o]["mass"]))
+    return best, scores[best]
+
+
 def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadProfile:
-    """The best head of each phase on labelled frames (at most 50 are needed).
+    """The best head of each phase and its offset on labelled frames (at most 50 are needed).
 
     Raises: ValueError if a phase has no frame.
     """
     maps = attention_maps(policy, frames)
-    best: dict[str, tuple[int, int]] = {}
+    heads = [(a, b) for a in range(maps.shape[1]) for b in range(maps.shape[2])]
+    found: dict[str, tuple[int, int]] = {}
     scores: dict[str, Any] = {}
     for phase in ("approach", "carry"):
         chosen = [i for i, f in enumerate(frames) if f.phase == phase]
@@ -180,11 +191,10 @@ def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadP
             raise ValueError(f"calibration: expected labelled frames of the {phase} phase, got "
                              f"none among {len(frames)}")
         part, labels = maps[chosen], [frames[i] for i in chosen]
-        table = {f"layer {a} head {b}": score(part[:, a, b], labels)
-                 for a in range(maps.shape[1]) for b in range(maps.shape[2])}
-        ranking = {(a, b): (table[f"layer {a} head {b}"]["pointing"],
-                            table[f"layer {a} head {b}"]["mass"])
-                   for a in range(maps.shape[1]) for b in range(maps.shape[2])}
-        best[phase] = max(ranking, key=lambda h: ranking[h])
+        fits = {(a, b): best_offset(part[:, a, b], labels) for a, b in heads}
+        best = max(heads, key=lambda h: (fits[h][1]["pointing"], fits[h][1]["mass"]))
+        found |= {phase: best, f"{phase}_offset": fits[best][0]}
+        table = {f"layer {a} head {b}": fits[a, b][1] | {"offset": list(fits[a, b][0])}
+                 for a, b in heads}
         scores[phase] = {"heads": table, "controls": controls(part, labels)}
-    return HeadProfile(fingerprint(model), best["approach"], best["carry"], scores=scores)
+    return HeadProfile(fingerprint(model), **found, scores=scores)

@@ -20,7 +20,7 @@ def register(subparsers: Any) -> None:
     train.add_argument("--threads", type=int, default=2, help="CPU threads of the fit")
     train.add_argument("--start", type=Path, metavar="MODEL",
                        help="go on from these weights: DAgger rounds only")
-    train.add_argument("--rounds", type=int, default=2, help="rounds of DAgger")
+    train.add_argument("--rounds", type=int, default=3, help="rounds of DAgger")
     train.add_argument("--no-auxiliary", action="store_true",
                        help="without the head that predicts the goal's position")
     train.set_defaults(run=run_train)
@@ -82,9 +82,9 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     for phase in ("approach", "carry"):
         layer, head = profile.head(phase)
         found = profile.scores[phase]["heads"][f"layer {layer} head {head}"]
-        print(f"{phase:9s} layer {layer} head {head}: points right on {found['pointing']:.3f} of "
-              f"{found['n']} frames, mass {found['mass']:.3f}; "
-              f"controls {profile.scores[phase]['controls']}")
+        print(f"{phase:9s} layer {layer} head {head}, read {found['offset']} cells beside: "
+              f"points right on {found['pointing']:.3f} of {found['n']} frames, "
+              f"mass {found['mass']:.3f}; controls {profile.scores[phase]['controls']}")
     print(f"wrote {path}")
     return 0
 

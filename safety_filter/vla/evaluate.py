@@ -75,7 +75,7 @@ def pointing(policy: Policy, profile: HeadProfile, frames: list[LabelledFrame]) 
             continue
         labels = [frames[i] for i in chosen]
         layer, head = profile.head(phase)
-        mine = maps[chosen][:, layer, head]
+        mine = profile.align(maps[chosen][:, layer, head], phase)
         hidden = [i for i, f in enumerate(labels) if f.visible < 0.34]
         result[phase] = score(mine, labels) | {
             "controls": controls(maps[chosen], labels),

@@ -125,8 +125,9 @@ class Policy:
         close = torch.sigmoid(out.close[0]).numpy() > self.close_at
         phase = "carry" if close[0] and proprio[12] < 0.074 else "approach"
         attention = None
-        if self._tap is not None:
-            attention = self._tap.maps()[0, 0 if phase == "approach" else 1]
+        if self._tap is not None and self.profile is not None:
+            attention = self.profile.align(
+                self._tap.maps()[0, 0 if phase == "approach" else 1], phase)
         return PolicyOutput(
             out.twists[0].double().numpy() * scale, np.where(close, 0.0, MAX_OPENING),
             float(config.dt), stamp, attention, self.profile.id if self.profile else "",

@@ -7,14 +7,36 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 WEIGHTS = "model.safetensors"
-PHASES = ("approach", "carry")
+PAIRS = ("approach", "carry", "approach_offset", "carry_offset")
 
 
 class ProfileError(ValueError):
     """A head profile that cannot be used: what was expected, what came, what to do."""
+
+
+def moved_back(maps: NDArray[np.float32], offset: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps (..., g, g) moved by minus `offset` cells (rows, columns); zeros come in at the edge.
+
+    Raises: ValueError if the offset is not smaller than the map.
+    """
+    grid = maps.shape[-1]
+    if max(map(abs, offset)) >= grid:
+        raise ValueError(f"offset: expected less than the map's {grid} cells, got {offset}")
+    out = np.zeros_like(maps)
+    (to_y, from_y), (to_x, from_x) = (
+        (slice(max(-k, 0), grid - max(k, 0)), slice(max(k, 0), grid + min(k, 0))) for k in offset)
+    out[..., to_y, to_x] = maps[..., from_y, from_x]
+    return out
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value
+    return int(first), int(second)
 
 
 def fingerprint(model: Path) -> str:
@@ -24,11 +46,18 @@ def fingerprint(model: Path) -> str:
 
 @dataclass(frozen=True)
 class HeadProfile:
-    """Heads by phase, as (layer, head), and how well they pointed where they were found."""
+    """Heads by phase, as (layer, head), and how well they pointed where they were found.
+
+    Offsets: the whole cells (rows, columns) by which a head's attention lies beside what it means.
+    A token of a convolutional stem sees its neighbours' cells too, so a head may settle on the
+    token next to an object; calibration measures that, `align` takes it out of the map.
+    """
 
     weights: str  # fingerprint of the weights
     approach: tuple[int, int]
     carry: tuple[int, int]
+    approach_offset: tuple[int, int] = (0, 0)
+    carry_offset: tuple[int, int] = (0, 0)
     camera: str = "scene"
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -38,12 +67,17 @@ class HeadProfile:
         return "{}-{}.{}-{}.{}".format(self.weights[:8], *self.approach, *self.carry)
 
     def head(self, phase: str) -> tuple[int, int]:
-        """The head for a phase, one of PHASES."""
+        """The head for a phase, "approach" or "carry"."""
         return self.approach if phase == "approach" else self.carry
+
+    def align(self, maps: NDArray[np.float32], phase: str) -> NDArray[np.float32]:
+        """Maps (..., g, g) of the phase's head, moved to where it means."""
+        return moved_back(maps, self.approach_offset if phase == "approach" else self.carry_offset)
 
     def save(self, path: Path) -> None:
         """Write as YAML."""
-        data = asdict(self) | {"approach": list(self.approach), "carry": list(self.carry)}
+        data = asdict(self)
+        data |= {k: list(data[k]) for k in PAIRS}
         path.write_text(yaml.safe_dump(data, sort_keys=False))
 
     @classmethod
@@ -54,11 +88,11 @@ class HeadProfile:
         """
         try:
             data = yaml.safe_load(path.read_text())
-            profile = cls(**(data | {k: tuple(int(v) for v in data[k]) for k in PHASES}))
+            profile = cls(**(data | {k: _pair(data[k]) for k in PAIRS if k in data}))
         except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
             raise ProfileError(
-                f"head profile {path}: expected YAML with weights, approach and carry, got "
-                f"{error!r}; write one with `safety-filter calibrate`") from error
+                f"head profile {path}: expected YAML with weights, approach, carry and their "
+                f"offsets, got {error!r}; write one with `safety-filter calibrate`") from error
         found = fingerprint(model)
         if profile.weights != found:
             raise ProfileError(

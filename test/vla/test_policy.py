@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from safety_filter.vla.calibrate import LabelledFrame, best_offset, score
 from safety_filter.vla.modeling import VlaConfig, VlaModel
 from safety_filter.vla.policy import Policy, PolicyError
-from safety_filter.vla.profile import HeadProfile, ProfileError, fingerprint
+from safety_filter.vla.profile import HeadProfile, ProfileError, fingerprint, moved_back
 from safety_filter.vla.tap import AttentionTap
 from safety_filter.vla.train import TrainPlan, save
 from safety_filter.vla.words import build_tokenizer
@@ -61,6 +62,39 @@ def test_the_map_is_the_attention_of_the_action_token(policy: Policy) -> None:
     with AttentionTap(policy.model, [(1, 2)]) as tap:
         policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
         np.testing.assert_array_equal(tap.maps()[0, 0], out.attention)
+
+
+def test_an_offset_moves_the_map_to_where_the_head_means(folder: Path, tmp_path: Path,
+                                                         policy: Policy) -> None:
+    path = tmp_path / "offset.yaml"
+    HeadProfile(fingerprint(folder), (1, 2), (2, 3), (1, -2), (0, 0)).save(path)
+    beside = policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+    aligned = Policy.load(folder, path).act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+    assert beside.phase == "approach"
+    assert beside.attention is not None and aligned.attention is not None
+    np.testing.assert_array_equal(aligned.attention[:-1, 2:], beside.attention[1:, :-2])
+    assert not aligned.attention[-1].any() and not aligned.attention[:, :2].any()
+    with pytest.raises(ValueError, match="less than the map's 16 cells"):
+        moved_back(beside.attention, (16, 0))
+
+
+def test_calibration_finds_how_far_beside_an_object_a_head_looks() -> None:
+    rng = np.random.default_rng(4)
+    frames, maps = [], []
+    for _ in range(20):
+        masks = np.zeros((3, 16, 16), np.float32)
+        cells = rng.choice(np.arange(2, 14, 2), (3, 2), replace=False)
+        for mask, (y, x) in zip(masks, cells, strict=True):
+            mask[y, x] = 1
+        frames.append(LabelledFrame(SCENE, WRIST, PROPRIO, TASK, "approach", ("a", "b", "c"),
+                                    masks, 1, 0, 1.0))
+        map_ = np.full((16, 16), 0.1 / 256, np.float32)
+        map_[cells[1][0] + 1, cells[1][1] - 1] += 0.9
+        maps.append(map_)
+    offset, found = best_offset(np.array(maps), frames)
+    assert offset == (1, -1)
+    assert found["pointing"] == 1 and found["mass"] == pytest.approx(0.9, abs=0.01)
+    assert score(np.array(maps), frames)["mass"] < 0.01
 
 
 def test_the_tap_refuses_heads_the_model_does_not_have(policy: Policy) -> None:
