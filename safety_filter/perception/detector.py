@@ -19,6 +19,7 @@ F32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 DEFAULT_WEIGHTS = Path(__file__).resolve().parent.parent / "models" / "yolo11n_seg.onnx"
 _N_COEFFICIENTS = 32
+_FAINT = 0.02  # score below which a box says nothing of what it is on
 
 
 class DetectorError(RuntimeError):
@@ -27,12 +28,17 @@ class DetectorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Detection:
-    """One object found: mask (H, W), box (x0, y0, x1, y1) px, class id, score 0..1."""
+    """One object found: mask (H, W), box (x0, y0, x1, y1) px, class id, score 0..1.
+
+    likeness: (classes,) best score of each class among all boxes that are on this one; None where
+    a detector tells nothing of the classes that it did not choose.
+    """
 
     mask: Mask
     box: F32
     class_id: int
     score: float
+    likeness: F32 | None = None
 
 
 class Detector:
@@ -124,6 +130,7 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
     centre, extent = raw[0:2, keep].T, raw[2:4, keep].T
     boxes = np.concatenate([centre - extent / 2, centre + extent / 2], axis=1)
     kept = _suppress(boxes, iou_max)
+    likeness = _likeness(raw[:4], scores, boxes[kept], iou_max)
     scale = np.array([shape[1] / inner[1], shape[0] / inner[0]] * 2, np.float32)
     limit = np.array([shape[1], shape[0]] * 2, np.float32)
     grid_x, grid_y = _prototype_grid(shape, (float(scale[0]), float(scale[1])),
@@ -131,7 +138,7 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
     out = []
     flat = protos.reshape(protos.shape[0], -1)
     coefficients = raw[4 + n_classes:, keep].T
-    for i in kept:
+    for n, i in enumerate(kept):
         logits = (coefficients[i] @ flat).reshape(protos.shape[1:])
         box = np.clip(boxes[i] * scale, 0, limit)
         x0, y0 = int(box[0]), int(box[1])
@@ -147,7 +154,8 @@ def _decode(raw: F32, protos: F32, n_classes: int, size: int, shape: tuple[int, 
         mask[y0:y1, x0:x1] = inside
         column = int(keep[i])
         class_id = int(np.argmax(scores[:, column]))
-        out.append(Detection(mask, box.astype(np.float32), class_id, float(best[column])))
+        out.append(Detection(mask, box.astype(np.float32), class_id, float(best[column]),
+                             likeness[n]))
     return out
 
 
@@ -159,6 +167,24 @@ def _prototype_grid(shape: tuple[int, int], scale: tuple[float, float],
     ys = (np.arange(shape[0], dtype=np.float32) + 0.5) / np.float32(scale[1]) / stride - 0.5
     return (np.ascontiguousarray(np.broadcast_to(xs, shape), np.float32),
             np.ascontiguousarray(np.broadcast_to(ys[:, None], shape), np.float32))
+
+
+def _likeness(raw: F32, scores: F32, kept: F32, iou_min: float) -> F32:
+    """Best score of each class among all boxes that are on one of the `kept` (m, 4): (m, classes).
+
+    raw: centres and extents (4, n) of all boxes, scores (classes, n). One box names one class and
+    is sure of it; that another hardly worse one names another says that it may be that.
+    """
+    some = np.flatnonzero(scores.max(axis=0) > _FAINT)
+    some = some[np.isfinite(raw[:, some]).all(axis=0)]
+    low, high = (raw[:2] - raw[2:] / 2)[:, some].T, (raw[:2] + raw[2:] / 2)[:, some].T
+    area = np.prod(raw[2:, some], axis=0)
+    out = np.zeros((len(kept), len(scores)), np.float32)
+    for n, box in enumerate(kept):
+        overlap = np.prod(np.maximum(np.minimum(high, box[2:]) - np.maximum(low, box[:2]), 0), 1)
+        on = overlap > iou_min * (area + np.prod(box[2:] - box[:2]) - overlap)
+        out[n] = scores[:, some[on]].max(axis=1)
+    return out
 
 
 def _suppress(boxes: F32, iou_max: float) -> list[int]:

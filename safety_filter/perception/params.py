@@ -85,9 +85,8 @@ class PerceptionParams:
     hold_factor: float = param(
         0.7, '-', 0.1, 1.0, 'a selected target stays while its lead exceeds gap times this', True)
     named_share: float = param(
-        0.1, '-', 0.0, 1.0, 'what is less than this times as likely of the class or of the colour'
-        ' that the instruction names as the likeliest thing there is no target; 0: words do not'
-        ' matter', True)
+        0.5, '-', 0.0, 1.0, 'what fits class and colour that the instruction names less than this'
+        ' times as well as what fits them best is no target; 0: words do not matter', True)
     switch_time: float = param(0.2, 's', 0.0, 5.0, 'a new target must lead for', True)
     lost_time: float = param(0.4, 's', 0.0, 5.0, 'a target whose lead is gone ends after', True)
     hidden_fraction: float = param(

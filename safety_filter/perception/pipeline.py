@@ -41,7 +41,7 @@ from safety_filter.perception.targets import (
 )
 from safety_filter.perception.track import Track
 from safety_filter.perception.tracker import Tracker
-from safety_filter.perception.words import Colours, meant, not_ruled_out
+from safety_filter.perception.words import Classes, Colours, may_be_meant, meant
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -132,7 +132,7 @@ class Perception:
         self.tracker = Tracker(self.params, self.supports)
         self.selector = TargetSelector(self.params)
         self.holding = HoldDetector(self.params, self.supports)
-        self.colours = Colours()
+        self.classes, self.colours = Classes(), Colours()
         self._tool: tuple[float, F64] | None = None
         self._masks: dict[int, Detection] = {}
 
@@ -194,8 +194,10 @@ class Perception:
         grip = Grip(stamp, float(opening), robot.t_base_tool)
         held = self.holding.update(grip, self.tracker.tracks)
         self.selector.picture(stamp, owner)
+        self.classes.look(detections, owner, len(self.detector.names))
         self.colours.look(rgb, owner)
-        self.colours.forget({t.id for t in self.tracker.tracks})
+        for looks in (self.classes, self.colours):
+            looks.forget({t.id for t in self.tracker.tracks})
         fault = self.selector.attend(attention) if attention is not None else None
         selection = self.selector.select(stamp, self._candidates(held))
         released = self.holding.released[0] if self.holding.released else None
@@ -286,8 +288,8 @@ class Perception:
         full = held is not None
         tracks = [t for t in self.tracker.tracks
                   if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
-        named = not_ruled_out(self._meant[full], {t.id: t.votes for t in tracks}, self.colours,
-                              self.params.named_share)
+        named = may_be_meant(self._meant[full], (t.id for t in tracks), self.classes, self.colours,
+                             self.params.named_share)
         return [Candidate(t.id, t.visible < self.params.hidden_fraction, t.id in named)
                 for t in tracks]
 

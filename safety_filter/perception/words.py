@@ -7,14 +7,14 @@ agree may the fingers touch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.perception.detector import Detection
 
 _SAME = {"gray": "grey", "violet": "purple"}
 # Basic colour terms (Berlin and Kay 1969) as boxes in hue (degrees; below 0: across red),
@@ -33,8 +33,11 @@ _TERMS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
     "white": ((-180, 180), (0, 0.25), (0.6, 1)),
 }
 COLOURS = tuple(_TERMS)
+_FORGET = 0.02  # share of what a thing looked like that a good view of it takes the place of
 _BITS = 4  # of each channel that the table distinguishes
-_SOME = 0.01  # share from which on there is something that may be what the words name
+# Shares from which on a thing may be what the words name. A detector that takes a cube for a ball
+# still sees something of a cube in it (0.08 and more); the edges of a neighbour lend some colour.
+_SOME_CLASS, _SOME_COLOUR = 0.05, 0.1
 
 
 def _table() -> NDArray[np.bool_]:
@@ -77,11 +80,43 @@ def meant(instruction: str, names: Mapping[int, str]) -> Meant:
     return Meant(frozenset(classes), frozenset(colours))
 
 
-def class_share(classes: frozenset[int], votes: Mapping[int, float]) -> float | None:
-    """Share of `classes` in the sightings in which the class was known; None if it never was."""
-    known = {c: v for c, v in votes.items() if c != UNKNOWN_CLASS}
-    total = sum(known.values())
-    return sum(v for c, v in known.items() if c in classes) / total if total > 0 else None
+@dataclass
+class Classes:
+    """How much each track looks like each class, over the pictures in which it was detected."""
+
+    _weights: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    _most: dict[int, int] = field(default_factory=dict)  # pixels of the best view
+
+    def look(self, detections: Sequence[Detection], owner: NDArray[np.int32], names: int) -> None:
+        """Take in what was detected; owner (H, W): the track of each pixel, 0 for none; names: how
+        many classes there are.
+
+        What hardly shows is easily taken for something else, so it says little.
+        """
+        for d in detections:
+            ids, counts = np.unique(owner[d.mask], return_counts=True)
+            if not ids.size or ids[counts.argmax()] == 0:
+                continue
+            track, shown = int(ids[counts.argmax()]), int(counts.max())
+            most = self._most.get(track, shown)
+            self._most[track] = max(shown, most)
+            # As much as the view shows of the best, squared; of what was seen before it
+            say, before = (np.array([shown, most]) / self._most[track]) ** 2
+            scores = d.score * np.eye(names)[d.class_id] if d.likeness is None else d.likeness
+            old = before * self._weights.get(track, np.zeros(names))
+            self._weights[track] = (1.0 - _FORGET * say) * old + say * scores
+
+    def share(self, track: int, classes: frozenset[int]) -> float | None:
+        """Share of `classes` in what a track looks like; None for one that was not detected."""
+        weights = self._weights.get(track)
+        if weights is None:
+            return None
+        return float(weights[list(classes)].sum() / weights.sum())
+
+    def forget(self, alive: set[int]) -> None:
+        """Drop all tracks but these."""
+        for track in self._weights.keys() - alive:
+            del self._weights[track], self._most[track]
 
 
 @dataclass
@@ -120,20 +155,26 @@ class Colours:
             del self._pixels[track]
 
 
-def not_ruled_out(words: Meant, votes: Mapping[int, Mapping[int, float]], colours: Colours,
-                  least: float) -> set[int]:
-    """Ids of the tracks that the words may mean; votes: id -> class -> weight of the sightings.
+def may_be_meant(words: Meant, tracks: Iterable[int], classes: Classes, colours: Colours,
+                 least: float) -> set[int]:
+    """The tracks that the words may mean.
 
-    What is less than `least` times as likely of a named class as the likeliest thing there is not
-    meant; likewise with colours. Where nothing there is of one at all, and for a track of which
-    class or colour is not known, the words rule out nothing: a detector overlooks things.
+    What has nothing of the class or nothing of the colour is not meant, even where nothing there
+    fits: then what is meant does not show, and what shows is something else. Of what has some of
+    both, that which fits less than `least` times as well as the best is not meant. Where class or
+    colour of a track are not known, the words say nothing of it: a detector overlooks things.
+    With a `least` of 0 they do not matter.
     """
-    of_class = {i: class_share(words.classes, v) for i, v in votes.items()}
-    of_colour = {i: colours.share(i, words.colours) if words.colours else None for i in votes}
-    named = set(votes)
-    for shares in (of_class, of_colour):
-        known = {i: share for i, share in shares.items() if share is not None}
-        best = max(known.values(), default=0.0)
-        if best > _SOME:
-            named -= {i for i, share in known.items() if share < least * best}
-    return named
+    fit: dict[int, float] = {}
+    best = 0.0
+    for i in tracks:
+        of_class = classes.share(i, words.classes) if words.classes else None
+        of_colour = colours.share(i, words.colours) if words.colours else None
+        known = [share for share in (of_class, of_colour) if share is not None]
+        if least > 0 and ((of_class is not None and of_class < _SOME_CLASS)
+                          or (of_colour is not None and of_colour < _SOME_COLOUR)):
+            continue
+        fit[i] = float(np.prod(known))
+        if len(known) == bool(words.classes) + bool(words.colours):
+            best = max(best, fit[i])
+    return {i for i in fit if fit[i] >= least * best}

@@ -46,6 +46,15 @@ def test_weak_duplicate_and_unreadable_boxes_are_dropped():
     assert len(_decode(raw, protos, 3, 64, (64, 64), (64, 64), 0.5, 0.6)) == 1
 
 
+def test_a_detection_tells_what_else_it_may_be():
+    """The best score of each class among the boxes on it, those too weak to be kept included."""
+    raw, protos = raw_tensor([(32, 32, 40, 30), (33, 32, 40, 30), (34, 32, 40, 30),
+                              (10, 10, 12, 12)], [1, 2, 2, 0], [0.9, 0.3, 0.2, 0.4])
+    (found,) = _decode(raw, protos, 3, 64, (64, 64), (64, 64), 0.5, 0.6)
+    assert found.class_id == 1
+    np.testing.assert_allclose(found.likeness, [0.0, 0.9, 0.3])
+
+
 def test_suppression_keeps_the_best_of_each_place():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30]], np.float32)
     assert _suppress(boxes, 0.5) == [0, 2]

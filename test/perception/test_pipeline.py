@@ -219,9 +219,8 @@ def attend_to_the_cube(bench, cell, shapes):
     [
         ("put the red cube in the bin", True),
         ("put the blue can in the bin", False),  # the detector knows what a can looks like
-        ("put the red ball in the bin", True),  # no ball in sight: it may take it for a cube
-        ("put the blue ball in the bin", False),  # but there is something blue
-        ("put the green ball in the bin", True),
+        ("put the red ball in the bin", False),  # no ball in sight: then it is out of sight
+        ("put the green cube in the bin", False),  # nor is a cube of that colour
         ("fetch that thing", True),  # names nothing that the detector knows
     ],
 )

@@ -8,21 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS
-from safety_filter.perception.words import (
-    COLOURS,
-    Colours,
-    Meant,
-    class_share,
-    meant,
-    not_ruled_out,
-)
+from safety_filter.perception.detector import Detection
+from safety_filter.perception.words import COLOURS, Classes, Colours, Meant, may_be_meant, meant
 from safety_filter.sim.catalogue import COLOURS as CATALOGUE
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 
 A, B, C = 1, 2, 3
-NAMES = {0: "cube", 1: "can", 2: "coffee mug", 3: "bin"}
+VOCABULARY = {0: "cube", 1: "can", 2: "coffee mug", 3: "bin"}
 
 
 @pytest.mark.parametrize(
@@ -38,14 +31,7 @@ NAMES = {0: "cube", 1: "can", 2: "coffee mug", 3: "bin"}
     ],
 )
 def test_words_name_classes_whole_and_their_colours(text, classes, colours):
-    assert meant(text, NAMES) == Meant(frozenset(classes), frozenset(colours))
-
-
-def test_only_known_sightings_speak_for_or_against_a_class():
-    cube = frozenset({0})
-    assert class_share(cube, {UNKNOWN_CLASS: 9.0}) is None
-    assert class_share(cube, {UNKNOWN_CLASS: 9.0, 0: 1.0}) == 1.0
-    assert class_share(cube, {0: 1.0, 4: 3.0}) == 0.25
+    assert meant(text, VOCABULARY) == Meant(frozenset(classes), frozenset(colours))
 
 
 def painted(**rgb: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -66,28 +52,98 @@ def seen(**rgb: tuple[int, int, int]) -> Colours:
 
 RED, GREEN, GREY = (200, 20, 25), (25, 150, 40), (128, 128, 128)
 CUBE = Meant(frozenset({0}), frozenset({"red"}))
+NAMES = 4
 
 
-def test_another_colour_is_ruled_out_where_the_named_one_stands():
-    votes = {A: {0: 5.0}, B: {0: 5.0}}
-    assert not_ruled_out(CUBE, votes, seen(t1=RED, t2=GREEN), 0.1) == {A}
-    # without it, what is there may be meant: light and cameras change colours
-    assert not_ruled_out(CUBE, votes, seen(t1=GREEN, t2=GREY), 0.1) == {A, B}
-    # no colour named, or nothing seen of it yet
-    assert not_ruled_out(Meant(frozenset({0})), votes, seen(t1=RED, t2=GREEN), 0.1) == {A, B}
-    assert not_ruled_out(CUBE, votes, seen(t1=RED), 0.1) == {A, B}
-    assert not_ruled_out(CUBE, votes, seen(t1=RED, t2=GREEN), 0.0) == {A, B}
+def like(**scores: tuple[float, ...]) -> Classes:
+    """Classes of "t1", "t2", ..., each a score of every class, seen in one picture."""
+    classes = Classes()
+    owner = np.zeros((8, 32), np.int32)
+    detections = []
+    for name, likeness in scores.items():
+        i = int(name[1:])
+        owner[:, 8 * i:8 * i + 4] = i
+        detections.append(Detection(owner == i, np.zeros(4, np.float32), int(np.argmax(likeness)),
+                                    max(likeness), np.array(likeness, np.float32)))
+    classes.look(detections, owner, NAMES)
+    return classes
 
 
-def test_another_class_is_ruled_out_where_the_named_one_stands():
+def named(words: Meant, classes: Classes, colours: Colours, least: float = 0.5) -> set[int]:
+    return may_be_meant(words, [A, B, C], classes, colours, least)
+
+
+CUBES = like(t1=(0.9, 0, 0, 0), t2=(0.9, 0, 0, 0), t3=(0.9, 0, 0, 0))
+
+
+def test_another_colour_is_ruled_out_even_where_the_named_one_does_not_show():
+    three = seen(t1=RED, t2=GREEN, t3=GREY)
+    assert named(CUBE, CUBES, three) == {A}
+    # what is meant stands behind something: what shows is something else
+    assert named(CUBE, CUBES, seen(t1=GREEN, t2=GREEN, t3=GREY)) == set()
+    # no colour named, nothing seen of it yet, or words do not matter
+    assert named(Meant(frozenset({0})), CUBES, three) == {A, B, C}
+    assert named(CUBE, CUBES, seen(t1=RED)) == {A, B, C}
+    assert named(CUBE, CUBES, three, 0.0) == {A, B, C}
+
+
+def test_another_class_is_ruled_out_even_where_the_named_one_does_not_show():
     same = seen(t1=RED, t2=RED, t3=RED)
-    votes = {A: {0: 5.0}, B: {1: 5.0}, C: {UNKNOWN_CLASS: 5.0}}
-    assert not_ruled_out(CUBE, votes, same, 0.1) == {A, C}
-    assert not_ruled_out(CUBE, {B: {1: 5.0}, C: {UNKNOWN_CLASS: 5.0}}, same, 0.1) == {B, C}
-    assert not_ruled_out(CUBE, {A: {0: 5.0}, B: {1: 4.0, 0: 1.0}}, same, 0.1) == {A, B}
-    # a cube that is mostly taken for a can is still more of a cube than a bin is
-    assert not_ruled_out(CUBE, {A: {1: 9.0, 0: 1.0}, B: {3: 9.0}}, same, 0.1) == {A}
-    assert not_ruled_out(CUBE, {A: {1: 999.0, 0: 1.0}, B: {3: 9.0}}, same, 0.1) == {A, B}
+    assert named(CUBE, like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A, C}
+    assert named(CUBE, like(t1=(0, 0.9, 0, 0), t2=(0, 0.9, 0.01, 0)), same) == {C}
+    # nobody has found C, so it may be anything; no class named, so all may be meant
+    assert named(Meant(), like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A, B, C}
+
+
+def test_what_is_taken_for_another_class_may_be_meant_until_something_fits_better():
+    same = seen(t1=RED, t2=RED, t3=RED)
+    mistaken = like(t1=(0.1, 0.7, 0, 0), t2=(0, 0.9, 0, 0), t3=(0, 0, 0, 0.9))
+    assert named(CUBE, mistaken, same) == {A}
+    better = like(t1=(0.1, 0.7, 0, 0), t2=(0.9, 0, 0, 0), t3=(0, 0, 0, 0.9))
+    assert named(CUBE, better, same) == {B}
+    # a cube of another colour does not fit better: the words mean one thing that has both
+    assert named(CUBE, better, seen(t1=RED, t2=GREEN, t3=RED)) == {A}
+
+
+def glimpses(classes: Classes, columns: int, class_id: int, times: int) -> None:
+    """Show track A, `columns` of it, as a thing of a class for sure."""
+    owner = np.zeros((8, 8), np.int32)
+    owner[:, :columns] = A
+    likeness = np.eye(NAMES, dtype=np.float32)[class_id]
+    for _ in range(times):
+        classes.look([Detection(owner == A, np.zeros(4, np.float32), class_id, 1.0, likeness)],
+                     owner, NAMES)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 30), (30, 0), (15, 15)])
+def test_a_glimpse_says_less_of_a_class_than_a_good_view(before: int, after: int):
+    """What comes before the best view counts no more than what comes after it."""
+    classes = Classes()
+    glimpses(classes, 1, 1, before)
+    glimpses(classes, 6, 0, 3)
+    glimpses(classes, 1, 1, after)
+    share = classes.share(A, frozenset({0}))
+    assert share is not None and share > 0.7
+
+
+def test_what_a_thing_looks_like_may_change_and_ends_with_it():
+    classes = Classes()
+    glimpses(classes, 6, 0, 10)
+    glimpses(classes, 6, 1, 200)
+    share = classes.share(A, frozenset({1}))
+    assert share is not None and share > 0.95
+    nothing = np.zeros((8, 8), np.int32)  # a mask that is on no track says nothing
+    classes.look([Detection(nothing == 0, np.zeros(4, np.float32), 0, 1.0)], nothing, NAMES)
+    assert classes.share(A, frozenset({1})) == share
+    classes.forget({B})
+    assert classes.share(A, frozenset({1})) is None
+
+
+def test_a_detector_that_names_one_class_only_is_taken_at_its_word():
+    owner = np.full((4, 4), A, np.int32)
+    classes = Classes()
+    classes.look([Detection(owner == A, np.zeros(4, np.float32), 2, 0.6)], owner, NAMES)
+    assert classes.share(A, frozenset({2})) == 1.0
 
 
 def test_a_first_glimpse_of_the_neighbour_is_forgotten():
