@@ -19,6 +19,8 @@ SLACK = 0.012  # m by which the opening may exceed the width of what it holds
 STILL = 0.02  # m/s of closing below which the fingers have come to rest
 CLEAR = 0.10  # m from the tool at which an object let go of is an obstacle again
 GRACE = 3.0  # s after which it is in any case
+SETTLE = 1.0  # s within which an object let go of comes to lie
+LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class HoldDetector:
                 self.released = None
         if self.released is not None:
             track = by_id.get(self.released[0])
+            if track is not None and grip.stamp - self.released[1] <= SETTLE:
+                # It may fall over: what was known of its shape is not what will be seen of it
+                track.clean, track.template = False, None
             if track is None or grip.stamp - self.released[1] > GRACE or \
                     float(np.linalg.norm(in_tool(grip, track))) > CLEAR + float(track.half.max()):
                 self.released = None
@@ -81,9 +86,10 @@ class HoldDetector:
     def _release(self, grip: Grip, track: Track | None) -> None:
         if track is not None:
             track.attached = False
-            # It no longer moves as the tool does; how it moves is to be seen.
+            # It no longer moves as the tool does; how it moves is to be seen. If it falls, then
+            # away from the arm, which need not shy from that.
             track.state.x[3:] = 0.0
-            track.state.p[3:, 3:] += 0.3**2 * np.eye(3)
+            track.state.p[3:, 3:] += LET_GO**2 * np.eye(3)
             self.released = (track.id, grip.stamp)
         self.held, self._anchor = None, None
 

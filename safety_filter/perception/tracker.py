@@ -280,21 +280,28 @@ class Tracker:
                     and np.all(track.position < p.workspace_max))
 
     def _drop_pieces(self) -> None:
-        """Drop unseen tracks of hardly seen unknown things inside the box of a seen one.
+        """Drop unseen tracks of hardly seen things inside the box of a seen one.
 
-        Two things are not in one place: it was a piece of the other, whose shape holds it.
+        Two things are not in one place: it was a piece of the other, whose shape holds it. One of
+        a known class must have been seen there as well: where it is expected may be wrong.
         """
         seen = [t for t in self.tracks if t.blob >= 0 and t.class_id not in self.supports]
 
-        def inside(piece: Track, whole: Track) -> bool:
+        def inside(position: F64, whole: Track) -> bool:
             c, s = np.cos(whole.yaw), np.sin(whole.yaw)
-            offset = piece.position - whole.position
+            offset = position - whole.position
             level = np.abs(offset[:2] @ np.array([[c, -s], [s, c]]))
             return bool(np.all(level < whole.box[:2]) and abs(offset[2]) < whole.box[2])
 
-        self.tracks = [t for t in self.tracks if t.blob >= 0 or t.attached
-                       or t.class_id != UNKNOWN_CLASS or t.hits > _PIECE_HITS
-                       or not any(inside(t, whole) for whole in seen)]
+        def piece(track: Track) -> bool:
+            if track.blob >= 0 or track.attached or track.hits > _PIECE_HITS or (
+                    track.class_id in self.supports):
+                return False
+            known = track.class_id != UNKNOWN_CLASS
+            return any(inside(track.position, whole) and not (
+                known and not inside(track.sight.x[:3], whole)) for whole in seen)
+
+        self.tracks = [t for t in self.tracks if not piece(t)]
 
     def _merge_doubles(self) -> None:
         """Drop unseen tracks that stand where a seen one does; the older id stays.
