@@ -146,6 +146,13 @@ def _text(values: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(list(values)).encode(), np.uint8)
 
 
+def _rows(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays of one shape as one array; quick, for a control loop may wait meanwhile."""
+    if not arrays:
+        return np.zeros(0)
+    return np.concatenate([a.reshape(-1) for a in arrays]).reshape(-1, *arrays[0].shape)
+
+
 def _ragged(arrays: Sequence[NDArray[Any]], dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """All values in one array, and where each part ends."""
     parts = [np.asarray(a, dtype).reshape(-1) for a in arrays]
@@ -176,11 +183,11 @@ def save(
     arrays: dict[str, NDArray[Any]] = {
         "times": np.array([(t.now_mono, t.now_ros) for t in ticks]).reshape(-1, 2),
         "rows": np.array(rows, np.int64).reshape(-1, 4),
-        "qd": np.array([d.qd for d in told]),
-        "nominal_qd": np.array([d.nominal_qd for d in told]),
+        "qd": _rows([d.qd for d in told]),
+        "nominal_qd": _rows([d.nominal_qd for d in told]),
         "no_target": np.array([d.no_target for d in told], bool),
         "near": np.array([(n.track_id, n.distance) if n else (-1, np.inf) for n in near]),
-        "near_points": np.array([n.points if n else np.zeros((2, 3)) for n in near]),
+        "near_points": _rows([n.points if n else np.zeros((2, 3)) for n in near]),
         "joint_times": np.array(
             [(j.stamp, j.receipt, np.nan if j.opening is None else j.opening)
              for j in joints.items]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.params import param
 from safety_filter.core.report import Decision
-from safety_filter.flight.recorder import SUFFIX, FlightRecorder, save
+from safety_filter.flight.recorder import SUFFIX, FlightRecorder, Tick, save
 from safety_filter.nodes.robot import RobotSource
 
 AFTERMATH = 2.0  # s recorded after a stop
 QUIET = 10.0  # s between two files at least: a flapping input must not fill the disk
+WORDED = 10  # ticks put into words at a time
+PAUSE = 1e-3  # s in between: the control loop needs the same interpreter
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class StopRecorder:
         path = self._folder / f"{name}{SUFFIX}"
 
         def write() -> None:
+            _put_into_words(ticks)
             try:
                 save(path, ticks, params, self._robot.spec, self._urdf, why=self._why, at=name)
                 kept = sorted(self._folder.glob(f"*{SUFFIX}"))
@@ -84,3 +87,11 @@ class StopRecorder:
 
         self._writer = threading.Thread(target=write, name="flight", daemon=True)
         self._writer.start()
+
+
+def _put_into_words(ticks: Sequence[Tick]) -> None:
+    """Prepare what takes longest to write, little by little; the decisions keep it."""
+    for k, tick in enumerate(ticks):
+        _ = tick.decision.nearest, tick.decision.active_rows
+        if k % WORDED == 0:
+            time.sleep(PAUSE)
