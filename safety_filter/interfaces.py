@@ -150,7 +150,7 @@ STATES = (
     ("filter_node", "STOPPED bounds: ...", "an obstacle breaks a declared bound (bound_broken:"
      " brake)"),
     ("filter_node", "STOPPED monitor: ...", "the monitor is silent: zeros go to the arm directly"),
-    ("filter_node", "STOPPED deadline, solver, verification or level1_slack: ...",
+    ("filter_node", "STOPPED deadline, solver, verification, level1_slack or level2_slack: ...",
      "no answer that can be vouched for"),
     ("monitor_node", "PASSING", "the filter's commands go to the arm"),
     ("monitor_node", "ZERO ...", "zeros until the fault ends"),
