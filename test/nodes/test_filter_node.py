@@ -385,7 +385,7 @@ def test_a_stop_leaves_a_flight_record_that_replays(tmp_path: Path) -> None:
         for _ in range(5):
             rig.tracks = None
             rig.wait_state(NODE, "STOPPED perception")
-            time.sleep(AFTERMATH + 1.0)
+            time.sleep(AFTERMATH + 3.0)
             if recorded():
                 break
             rig.tracks = empty_tracks()
