@@ -5,6 +5,7 @@ A filter that is STOPPED is healthy: that is its work, and restarting it would h
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,14 +14,19 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from safety_filter.nodes.tools import QUIET
+from safety_filter.security import ENCLAVES
+
 WAIT = 6.0  # s for discovery and two states
 NODE = Path("/tmp/node")
 
 
 def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else NODE.read_text().strip()
+    if os.environ.get("ROS_SECURITY_ENABLE") == "true":
+        os.environ.setdefault("ROS_SECURITY_ENCLAVE_OVERRIDE", f"{ENCLAVES}/viewer")
     rclpy.init()
-    node = rclpy.create_node("health")
+    node = rclpy.create_node("health", **QUIET)
     profile = QoSProfile(
         depth=1,
         reliability=ReliabilityPolicy.RELIABLE,

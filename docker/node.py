@@ -37,6 +37,15 @@ def command(name: str, words: Sequence[str]) -> list[str]:
     return [*line[:own], *remaps, *line[own:], *others]
 
 
+def full_name(name: str, line: Sequence[str]) -> str:
+    """What the node is called in the graph with the remappings of `line`; the first counts."""
+
+    def remapped(key: str, otherwise: str) -> str:
+        return next((w.partition(":=")[2] for w in line if w.startswith(key + ":=")), otherwise)
+
+    return f"{remapped('__ns', '').rstrip('/')}/{remapped('__node', name)}"
+
+
 def _wired(name: str, words: Sequence[str]) -> graph.NodeSpec:
     known = {a.name for a in wiring.arguments()}
     given = {}
@@ -59,7 +68,7 @@ def main() -> None:
         sys.exit(f"node: {error}")
     # For the health check, which runs as another process of this container
     with open("/tmp/node", "w", encoding="utf-8") as file:
-        file.write(name)
+        file.write(full_name(name, line))
     # numeric thread pools and, with enough shared memory, the middleware's segment for images
     os.execve(line[0], line, {**os.environ, **graph.environment_variables()})
 

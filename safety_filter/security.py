@@ -130,6 +130,7 @@ def policy(specs: Sequence[NodeSpec]) -> str:
     viewer = _profile(enclaves, "viewer", space)
     _topics(viewer, "publish", _common_out())
     read = {n for s in specs for n in _names(s, SUB)}
+    read |= {f"/{_in(space, s.name)}/transition_event" for s in specs}
     _topics(viewer, "subscribe", [*sorted(published | read), "/rosout", "/clock"])
     asked = [f"/{_in(space, s.name)}/get_parameters" for s in specs if s.name in ASKED]
     _services(viewer, "request", asked)

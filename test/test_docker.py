@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -88,13 +89,32 @@ def test_node_becomes_the_node_with_the_wiring_of_the_graph(tmp_path: Path) -> N
     assert done.returncode == 2 and "rate: expected 100 to 1000" in done.stderr
 
 
-def _line(*words: str) -> list[str]:
-    """The command that docker/node.py would become."""
+def _node_py() -> Any:
     spec = importlib.util.spec_from_file_location("node", DOCKER / "node.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return list(module.command(words[0], words[1:]))
+    return module
+
+
+def _line(*words: str) -> list[str]:
+    """The command that docker/node.py would become."""
+    return list(_node_py().command(words[0], words[1:]))
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ((), "/filter_node"),
+        (("robot:=panda", "namespace:=cell"), "/cell/filter_node"),
+        (("robot:=panda", "namespace:=cell", "-r", "__ns:=/other"), "/other/filter_node"),
+        (("-r", "__node:=guard"), "/guard"),
+    ],
+)
+def test_the_health_check_asks_the_node_by_the_name_it_has(
+    words: tuple[str, ...], name: str
+) -> None:
+    assert _node_py().full_name("filter_node", _line("filter_node", *words)) == name
 
 
 def test_what_the_user_remaps_comes_before_the_wiring_and_parameters_after() -> None:

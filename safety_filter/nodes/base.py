@@ -15,6 +15,8 @@ from typing import Generic, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -96,6 +98,8 @@ class ManagedNode(LifecycleNode):
         self.stopping = threading.Event()  # set when the process has been asked to end
         self.loading = False
         self._life = ParameterSet(self, TABLE).value
+        self._transition = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
         self._state_key: tuple[bytes, str] | None = None
         self.failure = ""  # traceback of a thread that died
@@ -115,6 +119,18 @@ class ManagedNode(LifecycleNode):
         """End what `configure` began; the last that goes out are zeros."""
 
     # -- transitions (by services, or by `start` and `end`) ---------------------------------------
+
+    def _on_change_state(
+        self, request: ChangeState.Request, answer: ChangeState.Response
+    ) -> ChangeState.Response:
+        """rclpy raises where a transition is not possible now, which would end the node."""
+        try:
+            return self._transition(request, answer)
+        except RCLError as error:
+            asked, (_, state) = request.transition.id, self._state_machine.current_state
+            self.get_logger().warning(f"transition {asked} refused in state {state}: {error}")
+            answer.success = False
+            return answer
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:

@@ -79,9 +79,10 @@ class Operator:
 
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
         client = self.node.create_client(kind, service)
-        self._spin_until(client.service_is_ready, f"no service {client.srv_name}")
+        full = self.node.resolve_service_name(service)
+        self._spin_until(client.service_is_ready, f"no service {full}")
         future = client.call_async(request)
-        self._spin_until(future.done, f"no answer from {client.srv_name}")
+        self._spin_until(future.done, f"no answer from {full}")
         return future.result()
 
     def _spin_until(self, done: Any, fault: str) -> None:

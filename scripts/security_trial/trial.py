@@ -1,4 +1,5 @@
-"""Tries whether the SROS2 policy is enforced: who gets through to the arm and to `reset`.
+"""Tries whether the SROS2 policy is enforced: who gets through to the arm and to `reset`, and
+who can answer in the filter's name.
 
     python scripts/security_trial/trial.py [config/security/arm.policy.xml]
 
@@ -22,9 +23,17 @@ POLICY = HERE.parents[1] / "config/security/arm.policy.xml"
 DOMAIN = "87"
 COMMANDS = "std_msgs::msg::dds_::Float64MultiArray_"
 REQUESTS = "std_srvs::srv::dds_::Trigger_Request_"
+REPLIES = "std_srvs::srv::dds_::Trigger_Response_"
+CLOUDS = "sensor_msgs::msg::dds_::PointCloud2_"
+TRANSFORMS = "tf2_msgs::msg::dds_::TFMessage_"
 SERVICES = ("/filter_node/reset", "/monitor_node/reset", "/filter_node/stop",
             "/filter_node/monitor_stop",
-            "/filter_node/set_parameters", "/monitor_node/set_parameters")  # fmt: skip
+            "/filter_node/set_parameters", "/monitor_node/set_parameters",
+            "/filter_node/get_parameters")  # fmt: skip
+ANSWERED = ("/filter_node/reset", "/filter_node/monitor_stop")
+# Read by the guards and by perception
+INPUTS = {"/perception_node/obstacles": CLOUDS, "/tf": TRANSFORMS}
+Trial = tuple[str, str, set[str], str]
 
 
 def allowed(policy: Path, how: str, name: str) -> set[str]:
@@ -41,7 +50,10 @@ def make_keys(folder: Path, policy: Path) -> Path:
     """A keystore of its own authority; returns the folder of its enclaves."""
     for command in (["create_keystore", folder],
                     ["generate_artifacts", "-k", folder, "-p", policy]):  # fmt: skip
-        subprocess.run(["ros2", "security", *map(str, command)], check=True, capture_output=True)
+        words = ["ros2", "security", *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(words)}: {done.stderr}")
     return folder / "enclaves"
 
 
@@ -52,6 +64,21 @@ def heard(peer: Path, topic: str, kind: str, reader: Path, writers: list[str]) -
         sys.exit(f"{topic}: {done.stdout}{done.stderr}")
     lines = [line for line in done.stdout.splitlines() if ": " in line]
     return dict(line.split(": ", 1) for line in lines)
+
+
+def trials_of(policy: Path, arm: str) -> list[Trial]:
+    """DDS topic, type, who may write it, who reads it; of what the policy knows."""
+    found: list[Trial] = []
+    for topic, kind in ({arm: COMMANDS} | INPUTS).items():
+        readers = allowed(policy, "subscribe", topic) - {"safety_filter/viewer"}
+        if readers:
+            found.append((f"rt{topic}", kind, allowed(policy, "publish", topic), min(readers)))
+    for service in SERVICES:
+        servers, callers = allowed(policy, "reply", service), allowed(policy, "request", service)
+        found.append((f"rq{service}Request", REQUESTS, callers, min(servers)))
+        if service in ANSWERED:
+            found.append((f"rr{service}Reply", REPLIES, servers, min(callers)))
+    return found
 
 
 def main() -> int:
@@ -73,13 +100,7 @@ def main() -> int:
                         "-lfastcdr"], check=True)  # fmt: skip
         keys = make_keys(Path(work) / "keys", policy)
         others = make_keys(Path(work) / "others", policy)
-        trials = [(f"rt{arm}", COMMANDS, allowed(policy, "publish", arm),
-                   min(allowed(policy, "subscribe", arm)))]  # fmt: skip
-        for service in SERVICES:
-            server = min(allowed(policy, "reply", service))
-            trials.append((f"rq{service}Request", REQUESTS, allowed(policy, "request", service),
-                           server))  # fmt: skip
-        for topic, kind, callers, reader in trials:
+        for topic, kind, callers, reader in trials_of(policy, arm):
             strangers = {"keys of another authority": str(others / min(callers)), "no keys": "-"}
             writers = {name: str(keys / name) for name in names} | strangers
             found = heard(peer, topic, kind, keys / reader, list(writers.values()))

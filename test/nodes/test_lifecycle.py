@@ -105,6 +105,22 @@ def test_a_node_that_cannot_be_configured_stays_unconfigured(tmp_path: Path) -> 
             rig.close()
 
 
+@pytest.mark.parametrize("asked", [Transition.TRANSITION_ACTIVATE, 0, 10, 200])
+def test_a_transition_that_is_not_possible_now_is_refused_and_nothing_more(
+    tmp_path: Path, asked: int
+) -> None:
+    spec = graph.NODES[FILTER].with_parameters(activate_at_start=False)
+    with running(tmp_path, spec) as processes:
+        rig = Rig()
+        try:
+            rig.wait_state(FILTER, "unconfigured", START_SECONDS)
+            assert not rig.change(FILTER, asked)
+            assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
+            assert not processes.dead()
+        finally:
+            rig.close()
+
+
 def test_the_urdf_comes_from_robot_description_and_the_bodies_from_a_robot_file(
     tmp_path: Path,
 ) -> None:

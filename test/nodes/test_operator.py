@@ -1,0 +1,71 @@
+"""`safety-filter call` on a live filter and monitor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ros_rig import PATIENT, Rig, running
+
+from safety_filter import graph
+from safety_filter.cli import main
+
+pytestmark = pytest.mark.ros
+FILTER = "filter_node"
+
+
+def _call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["call", FILTER, *words])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_stop_reset_transitions_and_parameters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = graph.NODES[FILTER].with_parameters(monitored=False, **PATIENT[FILTER])
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_passing(FILTER)
+            assert _call(capsys, "stop")[0] == 0
+            rig.wait_state(FILTER, "STOPPED operator: stopped by the operator")
+            assert _call(capsys, "reset")[0] == 0
+            rig.wait_state(FILTER, "PASS")
+            assert _call(capsys, "set", "obstacle_acceleration:=2", "tracking_error:=0.02")[0] == 0
+            # All or none, with the reason
+            code, told = _call(capsys, "set", "obstacle_acceleration:=3.0", "rate:=200.0")
+            assert code == 1 and "rate" in told
+            code, told = _call(capsys, "activate")
+            assert code == 1 and "refused" in told
+            assert _call(capsys, "deactivate") == (0, "filter_node: deactivate: done\n")
+            rig.wait_state(FILTER, "inactive")
+            rig.twist = np.zeros(6)
+            assert _call(capsys, "activate")[0] == 0
+            rig.wait_state(FILTER, "PASS")
+        finally:
+            rig.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["set"], "only with it"),
+        (["stop", "rate:=1"], "only with it"),
+        (["set", "rate"], "expected NAME:=VALUE"),
+        (["set", "rate:={a: 1}"], "expected NAME:=VALUE"),
+        (["stop"], "no service /filter_node/stop within 5 s"),
+    ],
+)
+def test_what_cannot_be_asked_or_is_not_answered_ends_with_2(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    told: str,
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "101")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    code, said = _call(capsys, *words)
+    assert code == 2 and told in said, said
