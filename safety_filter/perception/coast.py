@@ -5,54 +5,55 @@ from __future__ import annotations
 import numpy as np
 
 from safety_filter.perception.hidden import Hideout, Hides
+from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.track import Track
 
-_STILL_MOVER = 3.0  # s, decay of the memory that something moved
-SLOW = 0.03  # m/s below which an unseen thing is taken to rest
 _ESTABLISHED = 15  # sightings from which on a track is a thing: what was never there cannot leave
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
+_OVERLOOKED = 0.3  # how likely what is in view is not seen in a picture
+_LEFT = 0.9  # how likely what has left its place moves
 
 
 def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
-    """Move a track on by `dt` s: at constant velocity, or with the samples of its `hideout`.
+    """Move a track on by `dt` s: at rest or in motion, or with the samples of its `hideout`.
 
-    What is hidden slows down, and its sigmas are bounded: an unseen thing can only be where
-    nothing is seen, behind what hides it. Without the bound its margin would outgrow the room.
+    The sigmas of what moves out of sight are bounded: an unseen thing can only be where nothing
+    is seen, behind what hides it. Without the bound its margin would outgrow the room.
     """
     if track.hideout is not None:
         track.hideout.advance(dt, p.hidden_acceleration, _rng(track))
-        track.state = track.hideout.state
+        track.motion = Motion.of(track.hideout.state, _LEFT)
         return
-    unseen = track.visible < 0.3
-    if not unseen:
-        speed = float(np.linalg.norm(track.velocity))
-        track.cruise = max(speed, track.cruise * float(np.exp(-dt / _STILL_MOVER)))
-    slow = support or (unseen and track.cruise < SLOW)
-    accel = _REST_ACCEL if slow else p.accel_quiet
-    if unseen and not slow:
-        # It may speed up for as long as it is out of sight, not anew with each picture.
-        accel *= float(np.sqrt(1 + track.misses))
-    track.state = track.state.predicted(dt, accel)
-    if unseen:
-        # Nothing says that it still moves: slow motion was noise, fast motion ends.
-        fade = np.exp(-dt / (0.2 if slow else 1.5))
-        most = p.initial_speed / max(float(np.linalg.norm(track.velocity)), 1e-9)
-        track.state = track.state.slowed(min(fade, most)).confined(
-            p.unseen_sigma, p.unseen_speed)
+    if support:
+        rest = track.motion.rest.predicted(dt, _REST_ACCEL)
+        track.motion = Motion.of(rest, 0.0)
+        return
+    # It may speed up for as long as it is out of sight, not anew with each picture.
+    accel = p.accel_quiet * float(np.sqrt(1 + track.misses))
+    motion = track.motion.predicted(dt, accel, p.start_rate, p.stop_rate)
+    if track.misses:
+        most = p.initial_speed / max(float(np.linalg.norm(motion.move.x[3:])), 1e-9)
+        move = motion.move.slowed(min(1.0, most)).confined(p.unseen_sigma, p.unseen_speed)
+        motion = Motion(motion.rest, move, motion.moving)
+    track.motion = motion
 
 
 def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
                  hides: Hides) -> bool:
     """Whether a track that the picture of `stamp` does not show can be where nothing is seen.
 
-    As long as its expected place is hidden it coasts there. What was seen well, and has left that
-    place, may have moved in any way that nothing showed: its state becomes that of all of them.
+    As long as the place where it rests or that where it moves is hidden, it coasts. What was seen
+    well, and has left both, may have moved in any way that nothing showed: its state becomes that
+    of all of them.
     """
     if support:
         return True
     if track.hideout is None:
-        expected = bool(hides(track.position[None], track.half)[0])
+        # At rest or moving on: that there is nothing to be seen speaks against a place in view.
+        hidden = hides(np.stack([track.motion.rest.x[:3], track.motion.move.x[:3]]), track.half)
+        track.motion = track.motion.weighed(np.where(hidden, 1.0, _OVERLOOKED))
+        expected = bool(hidden.any())
         if track.attached or not track.clean or track.hits < _ESTABLISHED or expected:
             return expected
         track.hideout = Hideout.since(track.sight, stamp - track.last_seen,
@@ -62,7 +63,7 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
     if not track.hideout.keep(room & hides(where, track.half), _rng(track)):
         track.hideout = None
         return False
-    track.state = track.hideout.state
+    track.motion = Motion.of(track.hideout.state, _LEFT)
     return True
 
 

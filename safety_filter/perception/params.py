@@ -58,6 +58,12 @@ class PerceptionParams:
     accel_quiet: float = param(0.4, 'm/s^2', 1e-3, 10.0, 'process noise of steady motion')
     turn_speed: float = param(0.4, 'm/s', 0.01, 5.0, 'sigma of a jump in velocity')
     surprise: float = param(9.0, '-', 3.0, 50.0, 'innovation (chi^2, 3 dof) that is a surprise')
+    shape_sigma: float = param(
+        0.003, 'm', 0.0, 0.1, 'sigma of the error that the unseen side of a thing leaves in its'
+        ' centre; looking on does not lessen it')
+    start_rate: float = param(
+        0.3, '1/s', 0.0, 10.0, 'how often what rests sets out')
+    stop_rate: float = param(0.5, '1/s', 0.0, 10.0, 'how often what moves stops')
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
     gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')
     gate_distance: float = param(0.12, 'm', 0.01, 1.0, 'association gate: never farther')

@@ -21,6 +21,7 @@ from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.hidden import behind
+from safety_filter.perception.kalman import State
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.parts import merge_parts
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
@@ -303,13 +304,29 @@ class Perception:
             share = float(selection.share.get(track.id, 0.0))
             chosen = track.id == selection.target
             p_target = 0.5 + 0.5 * share if chosen else min(0.49, share)
-            parts.append(_rows(track, self._cover(track, role), role, p_target, stamp))
+            parts.append(_rows(track, self._believed(track, role), self._cover(track, role), role,
+                               p_target, stamp))
         # Filled in place of concatenated: numpy compares the fields' names at every join.
         starts = np.cumsum([0, *(len(part) for part in parts)])
         pieces = empty_tracks(int(starts[-1]))
         for start, part in zip(starts, parts, strict=False):
             pieces[start:start + len(part)] = part
         return pieces, _whole(shown, pieces[starts[:-1]])
+
+    def _believed(self, track: Track, role: Role) -> State:
+        """The state of a track as published.
+
+        The error that completion leaves in a centre is the same in every picture, so that the
+        filter cannot know it: it counts beside the covariance. Whether an unseen thing stopped or
+        went on may be a question of many centimetres; the arm keeps no larger clearance for it
+        than `unseen_sigma` says.
+        """
+        p, state = self.params, track.state
+        if role in (Role.SUPPORT, Role.HELD):
+            return state
+        if track.misses and track.hideout is None:
+            state = state.confined(p.unseen_sigma, p.unseen_speed)
+        return State(state.x, state.p + np.diag([p.shape_sigma**2] * 3 + [0.0] * 3))
 
     def _cover(self, track: Track, role: Role) -> shapes.Cover:
         """What the filter keeps clear of: the object, or the walls of a tray or bin."""
@@ -322,12 +339,13 @@ class Perception:
         return outline(track.form, track.box, most, p.standing_out, not track.attached)
 
 
-def _rows(track: Track, cover: shapes.Cover, role: Role, p_target: float, stamp: float) -> Tracks:
+def _rows(track: Track, state: State, cover: shapes.Cover, role: Role, p_target: float,
+          stamp: float) -> Tracks:
     c, s = np.cos(track.yaw), np.sin(track.yaw)
     turned = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
     return shapes.tracks(
-        cover, track.id, track.position, turned, track.velocity, role=role,
-        position_covariance=track.state.p[:3, :3], velocity_covariance=track.state.p[3:, 3:],
+        cover, track.id, state.x[:3], turned, state.x[3:], role=role,
+        position_covariance=state.p[:3, :3], velocity_covariance=state.p[3:, 3:],
         class_id=track.class_id, score=track.score, p_target=p_target,
         age=max(0.0, stamp - track.last_seen))
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_filter.core.wire import Role
+from safety_filter.perception.kalman import State
+from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.track import Track
 
@@ -20,7 +22,7 @@ STILL = 0.02  # m/s of closing below which the fingers have come to rest
 CLEAR = 0.10  # m from the tool at which an object let go of is an obstacle again
 GRACE = 3.0  # s after which it is in any case
 SETTLE = 1.0  # s within which an object let go of comes to lie
-LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of
+LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of, if it moves then
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class HoldDetector:
             track.attached = False
             # It no longer moves as the tool does; how it moves is to be seen. If it falls, then
             # away from the arm, which need not shy from that.
-            track.state.x[3:] = 0.0
-            track.state.p[3:, 3:] += LET_GO**2 * np.eye(3)
+            state = track.state
+            track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], LET_GO), 0.5)
             self.released = (track.id, grip.stamp)
         self.held, self._anchor = None, None
 

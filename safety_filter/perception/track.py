@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
 from safety_filter.perception.hidden import Hideout
 from safety_filter.perception.kalman import State
+from safety_filter.perception.motion import Motion
 from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.template import Template
 
@@ -21,7 +22,7 @@ class Track:
     """One thing through time; lengths m, times s, frame `base`."""
 
     id: int
-    state: State
+    motion: Motion
     half: F64  # (3,) half extents along the view axes, from the better views
     box: F64  # (3,) half extents of its upright box
     yaw: float
@@ -37,7 +38,6 @@ class Track:
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
-    cruise: float = 0.0  # highest speed of late while it was seen well
     hidden: bool = False  # unseen because something nearer stands there
     attached: bool = False  # moves with the tool
     blob: int = -1  # index of its blob in the last picture, -1 for none
@@ -52,6 +52,11 @@ class Track:
     def class_id(self) -> int:
         """The class most seen; a known one counts double, for detectors miss things."""
         return max(self.votes, key=lambda c: (1 + (c != UNKNOWN_CLASS)) * self.votes[c])
+
+    @property
+    def state(self) -> State:
+        """Where it is and how it moves, whether it rests or not."""
+        return self.motion.state
 
     @property
     def position(self) -> F64:
@@ -124,6 +129,13 @@ class Track:
             self.half, self.box = grow, np.maximum(self.box, seen.box)
             self.reference = max(self.reference, area)
         self.visible = min(1.0, area / max(self.reference, 1e-9))
+
+    def inherit(self, old: Track) -> None:
+        """Take over the shape of the same thing, if that was seen whole and this was not."""
+        if old.clean and not self.clean:
+            self.half, self.box, self.yaw = old.half, old.box, old.yaw
+            self.form, self.clean, self.reference = old.form, True, old.reference
+            self.template = old.template
 
     def cover(self, seen: Measurement) -> None:
         """Have the shape hold a sighting of it and something else, for as long as that shows.

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
-from safety_filter.perception.coast import SLOW, coast, out_of_sight
+from safety_filter.perception.coast import coast, out_of_sight
 from safety_filter.perception.hidden import Hides
 from safety_filter.perception.kalman import State, jump_noise
+from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.track import Track
@@ -58,7 +59,7 @@ class Tracker:
                 p[:3, :3] += (0.05 * dt) ** 2 * np.eye(3)
                 p[3:, :] = p[:, 3:] = 0.0
                 p[3:, 3:] = 0.02**2 * np.eye(3)
-                track.state = State(np.concatenate([x, v]), p)
+                track.motion = Motion.carried(State(np.concatenate([x, v]), p))
             else:
                 coast(track, self.params, track.class_id in self.supports, dt)
 
@@ -81,9 +82,6 @@ class Tracker:
             track, seen = self.tracks[t], raw[b]
             if b in parts or track.remembers_more(seen):
                 seen = measure(blobs[b], track.known())
-            if b in parts and track.cruise < SLOW:
-                # Along a face that goes on in its neighbour's nothing holds it but that it rested.
-                track.state = track.state.slowed(0.2)
             self._correct(track, blobs[b], seen, dt)
             track.blob = b
         for b in sorted(set(free) - {b for _, b in pairs}):
@@ -214,7 +212,7 @@ class Tracker:
         if track.attached:
             r = r + 0.006**2 * np.eye(3)  # fingers hide parts of it in changing ways
         centre = track.steadied(seen)
-        state = track.state
+        motion = track.motion
         piece = blob.class_id == UNKNOWN_CLASS != track.class_id
         if piece and seen.placed is None:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
@@ -223,12 +221,14 @@ class Tracker:
         if not alike:  # part of it, or something else with it: hardly to be trusted
             r = r + (0.1 if joined else 0.03) ** 2 * np.eye(3)
         elif not track.attached and track.class_id not in self.supports:
-            off = centre - state.x[:3]
+            move = motion.move
+            off = centre - move.x[:3]
             full = not piece and area > 0.7 * track.reference and seen.sides[:2].all()
-            if full and state.distance(centre, r) > p.surprise:
+            if full and move.distance(centre, r) > p.surprise:
                 along = off / float(np.linalg.norm(off))
-                state = State(state.x, state.p + jump_noise(dt, p.turn_speed, along))
-        track.state = state.updated(centre, r)
+                move = State(move.x, move.p + jump_noise(dt, p.turn_speed, along))
+                motion = Motion(motion.rest, move, motion.moving)
+        track.motion = motion.updated(centre, r)
         track.hits += 1
         track.misses = 0
         track.last_seen = self.stamp if self.stamp is not None else 0.0
@@ -252,7 +252,8 @@ class Tracker:
         if blob.class_id in self.supports:
             state.p[3:, 3:] *= 1e-4
         track = Track(
-            id=0, state=state, half=seen.half.copy(), box=seen.box.copy(), yaw=seen.yaw,
+            id=0, motion=Motion.of(state, 0.0 if blob.class_id in self.supports else 0.5),
+            half=seen.half.copy(), box=seen.box.copy(), yaw=seen.yaw,
             form=seen.form, first_seen=self.stamp, last_seen=self.stamp,
             votes={blob.class_id: blob.score}, score=blob.score, sight=state,
             clean=bool(seen.sides.all()),
@@ -263,9 +264,7 @@ class Tracker:
             self._lost.remove(old)
             track.id, track.votes = old.id, {**old.votes, **track.votes}
             track.first_seen, track.confirmed = old.first_seen, True
-            if old.clean and not track.clean:
-                track.half, track.box, track.yaw = old.half, old.box, old.yaw
-                track.form, track.clean, track.reference = old.form, True, old.reference
+            track.inherit(old)
         else:
             track.id, self._next_id = self._next_id, self._next_id + 1
         self.tracks.append(track)
@@ -275,7 +274,7 @@ class Tracker:
         p = self.params
         floor = p.table_z + 0.5 * float(track.half[2])
         if track.position[2] < floor and track.class_id not in self.supports:
-            track.state.x[2], track.state.x[5] = floor, 0.0
+            track.motion = track.motion.at_height(floor)
         return bool(np.all(track.position > p.workspace_min)
                     and np.all(track.position < p.workspace_max))
 
@@ -323,6 +322,7 @@ class Tracker:
                     if old.id < new.id and not new.attached:
                         new.id, new.confirmed = old.id, new.confirmed or old.confirmed
                         new.first_seen = old.first_seen
+                        new.inherit(old)
                         new.votes = {c: old.votes.get(c, 0.0) + new.votes.get(c, 0.0)
                                      for c in {*old.votes, *new.votes}}
                     gone.append(old)

@@ -4,6 +4,7 @@ import numpy as np
 
 from safety_filter.core.wire import Role
 from safety_filter.perception.kalman import State
+from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import BOX
@@ -17,8 +18,12 @@ SUPPORTS = frozenset({PLATE})
 def track(at, id_: int = 1, class_id: int = 0, half: float = 0.022) -> Track:
     box = np.full(3, half)
     state = State.at(np.asarray(at, float), np.eye(3) * 1e-6, 0.1)
-    return Track(id_, state, box, box.copy(), 0.0, BOX, 0.0, 0.0, {class_id: 1.0}, 0.9, state,
-                 confirmed=True, blob=0)
+    return Track(id_, Motion.of(state, 0.5), box, box.copy(), 0.0, BOX, 0.0, 0.0, {class_id: 1.0},
+                 0.9, state, confirmed=True, blob=0)
+
+
+def put(cube: Track, at) -> None:
+    cube.motion = Motion.of(State.at(np.asarray(at, float), np.eye(3) * 1e-6, 0.1), 0.5)
 
 
 def tool_at(p) -> np.ndarray:
@@ -78,7 +83,7 @@ def test_what_moves_with_the_tool_stays_held_hidden_or_not():
     hand.grasp(cube)
     for i in range(20):
         z = 0.022 + 0.01 * i
-        cube.state.x[2] = z
+        put(cube, [0.5, 0, z])
         cube.blob = -1 if i > 10 else 0
         assert hand.step([0.5, 0, z], 0.044, cube) == 1
 

@@ -1,0 +1,129 @@
+"""Tracks of what does not show, or hardly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sightings import DT, Scenario
+
+
+def test_behind_an_occluder_a_track_coasts_and_what_moves_is_uncertain_up_to_a_bound():
+    s = Scenario()
+    for i in range(20):
+        s.step((np.array([0.3, 0.2 * i * DT, 0.1]), 3))
+    s.hidden = True
+    sigmas = []
+    for _ in range(40):
+        s.step()
+        motion = s.only().motion
+        sigmas.append([float(np.sqrt(np.linalg.eigvalsh(state.p[:3, :3])[-1]))
+                       for state in (motion.state, motion.move)])
+    bound = s.tracker.params.unseen_sigma
+    assert np.all(np.diff(sigmas, axis=0) > -1e-9)
+    assert 3 * sigmas[0][1] < sigmas[-1][1] <= bound + 1e-9
+    # Whether it went on or stopped is not known either
+    way = float(np.linalg.norm(motion.move.x[:3] - motion.rest.x[:3]))
+    assert 0.3 * way < sigmas[-1][0] < 0.5 * way + 2 * bound
+    s.step((s.only().position + [0.01, 0, 0], 3))
+    assert s.only().id == 1
+
+
+@pytest.mark.parametrize(("sightings", "stays"), [(30, True), (6, False)])
+def test_what_left_its_place_unseen_is_looked_for_where_nothing_shows(sightings, stays):
+    """What hides it moves on along x, and its place is seen empty: it has gone along."""
+    s = Scenario()
+    for _ in range(sightings):
+        s.step((np.array([0.45, 0.0, 0.1]), 3))
+    s.hidden = 0.40
+    for _ in range(4):
+        s.step()
+    assert s.only().position[0] < 0.46  # it coasts where it was
+    for edge in np.arange(0.46, 0.56, 0.01):
+        s.hidden = float(edge)
+        s.step()
+    assert bool(s.tracker.tracks) == stays
+    if stays:
+        track = s.only()
+        assert track.id == 1 and track.position[0] > 0.54 and track.velocity[0] > 0.05
+        s.hidden = False
+        for _ in range(5):
+            s.step()
+        assert s.tracker.tracks == []
+
+
+@pytest.mark.parametrize(("acceleration", "stays"), [(0.4, False), (5.0, True)])
+def test_out_of_sight_it_went_no_farther_than_the_declared_acceleration_takes_it(
+        acceleration, stays):
+    s = Scenario(hidden_acceleration=acceleration)
+    for _ in range(30):
+        s.step((np.array([0.45, 0.0, 0.1]), 3))
+    s.hidden = 0.40
+    for _ in range(4):
+        s.step()
+    s.hidden = 0.51  # 6 cm after a third of a second: 0.4 m/s^2 make 2 cm
+    s.step()
+    assert bool(s.tracker.tracks) == stays
+
+
+def test_what_sets_out_while_little_of_it_shows_is_followed():
+    s = Scenario()
+    x, v = 0.4, 0.0
+    for _ in range(30):
+        s.step((np.array([x, 0.0, 0.1]), 3))
+    s.pixels = 30  # a tenth
+    for i in range(12):
+        x, v = x + v * DT, min(v + 0.4 * DT, 0.2)
+        s.step((np.array([x, 0.0, 0.1]), 3))
+        error = abs(s.only().velocity[0] - v) / np.sqrt(s.only().state.p[3, 3])
+        if i > 4:
+            assert error < 2.0
+    assert s.only().velocity[0] == pytest.approx(v, abs=0.05)
+    assert s.only().position[0] == pytest.approx(x, abs=0.005)
+
+
+def test_what_is_hidden_at_rest_may_set_out():
+    s = Scenario()
+    for _ in range(30):
+        s.step((np.array([0.4, 0.0, 0.1]), 3))
+    at_rest = np.sqrt(np.diag(s.only().state.p))
+    s.hidden = True
+    for _ in range(8):
+        s.step()
+    unseen = np.sqrt(np.diag(s.only().state.p))
+    assert s.only().position[0] == pytest.approx(0.4, abs=0.005)
+    assert (unseen[:3] > 3 * at_rest[:3]).all()
+    assert (unseen[3:] > 0.03).all()
+
+
+def test_what_does_not_come_out_where_it_would_has_stopped():
+    s = Scenario()
+    for i in range(15):
+        s.step((np.array([0.7 - 0.2 * i * DT, 0.0, 0.1]), 3))
+    s.hidden = 0.45  # seen last at 0.51, on its way to where it would show
+    for _ in range(14):
+        s.step()
+    assert 0.45 < s.only().position[0] < 0.52
+    assert s.only().velocity[0] > -0.05
+
+
+def test_in_plain_view_an_absent_thing_is_dropped_soon_and_hidden_late():
+    for hidden, alive_after in ((False, 0.25), (True, 4.0)):
+        s = Scenario()
+        for _ in range(5):
+            s.step((np.array([0.4, 0, 0.1]), 3))
+        s.hidden, start = hidden, s.time
+        while s.tracker.tracks:
+            s.step()
+        assert s.time - start == pytest.approx(alive_after, abs=2 * DT)
+
+
+def test_a_thing_that_comes_back_takes_its_id_up_again():
+    s = Scenario()
+    for _ in range(8):
+        s.step((np.array([0.4, 0, 0.1]), 3))
+    for _ in range(10):
+        s.step()
+    assert s.tracker.tracks == []
+    for _ in range(3):
+        s.step((np.array([0.405, 0, 0.1]), 3))
+    assert s.only().id == 1
