@@ -166,13 +166,18 @@ def controls(maps: Maps, frames: list[LabelledFrame], seed: int = 0) -> dict[str
     }
 
 
+def _worth(found: dict[str, float]) -> float:
+    """Accuracy alone is coarse on so few frames: a hit by little mass is worth less."""
+    return found["pointing"] + found["mass"]
+
+
 def best_offset(maps: Maps, frames: list[LabelledFrame]) -> tuple[tuple[int, int],
                                                                    dict[str, float]]:
-    """The offset of at most one cell either way with which maps (n, g, g) of a head point best,
-    then lie most on the right object; and the score with it."""
+    """The offset of at most one cell either way with which maps (n, g, g) of a head are worth
+    most, and the score with it."""
     scores = {(y, x): score(moved_back(maps, (y, x)), frames)
               for y in (0, -1, 1) for x in (0, -1, 1)}
-    best = max(scores, key=lambda o: (scores[o]["pointing"], scores[o]["mass"]))
+    best = max(scores, key=lambda o: _worth(scores[o]))
     return best, scores[best]
 
 
@@ -192,7 +197,7 @@ def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadP
                              f"none among {len(frames)}")
         part, labels = maps[chosen], [frames[i] for i in chosen]
         fits = {(a, b): best_offset(part[:, a, b], labels) for a, b in heads}
-        best = max(heads, key=lambda h: (fits[h][1]["pointing"], fits[h][1]["mass"]))
+        best = max(heads, key=lambda h: _worth(fits[h][1]))
         found |= {phase: best, f"{phase}_offset": fits[best][0]}
         table = {f"layer {a} head {b}": fits[a, b][1] | {"offset": list(fits[a, b][0])}
                  for a, b in heads}
