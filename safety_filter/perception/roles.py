@@ -21,7 +21,6 @@ SLACK = 0.012  # m by which the opening may exceed the width of what it holds
 STILL = 0.02  # m/s of closing below which the fingers have come to rest
 CLEAR = 0.10  # m from the tool at which an object let go of is an obstacle again
 GRACE = 3.0  # s after which it is in any case
-SETTLE = 1.0  # s within which an object let go of comes to lie
 LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of, if it moves then
 
 
@@ -63,9 +62,6 @@ class HoldDetector:
                 self.released = None
         if self.released is not None:
             track = by_id.get(self.released[0])
-            if track is not None and grip.stamp - self.released[1] <= SETTLE:
-                # It may fall over: what was known of its shape is not what will be seen of it
-                track.clean, track.template = False, None
             if track is None or grip.stamp - self.released[1] > GRACE or \
                     float(np.linalg.norm(in_tool(grip, track))) > CLEAR + float(track.half.max()):
                 self.released = None
