@@ -21,6 +21,8 @@ SLACK = 0.012  # m by which the opening may exceed the width of what it holds
 STILL = 0.02  # m/s of closing below which the fingers have come to rest
 CLEAR = 0.10  # m from the tool at which an object let go of is an obstacle again
 GRACE = 3.0  # s after which it is in any case
+SETTLE = 1.0  # s within which an object let go of comes to lie
+FALL = 0.03  # m of fall after which it may lie otherwise than it was held
 LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of, if it moves then
 
 
@@ -43,6 +45,7 @@ class HoldDetector:
         self.released: tuple[int, float] | None = None  # id, when
         self._grips: deque[Grip] = deque(maxlen=30)
         self._anchor: F64 | None = None  # where in the tool frame it was taken
+        self._height = 0.0  # m, at which it was let go of
 
     def update(self, grip: Grip, tracks: Sequence[Track]) -> int | None:
         """Return the id of the held track, or None; `tracks` are at the time of `grip`."""
@@ -62,6 +65,10 @@ class HoldDetector:
                 self.released = None
         if self.released is not None:
             track = by_id.get(self.released[0])
+            if track is not None and grip.stamp - self.released[1] <= SETTLE \
+                    and self._height - float(track.position[2]) > FALL:
+                # What was known of its shape is not what will be seen of it.
+                track.clean, track.template = False, None
             if track is None or grip.stamp - self.released[1] > GRACE or \
                     float(np.linalg.norm(in_tool(grip, track))) > CLEAR + float(track.half.max()):
                 self.released = None
@@ -89,6 +96,7 @@ class HoldDetector:
             state = track.state
             track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], LET_GO), 0.5)
             self.released = (track.id, grip.stamp)
+            self._height = float(state.x[2])
         self.held, self._anchor = None, None
 
     def _at_rest(self, grip: Grip) -> bool:

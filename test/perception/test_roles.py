@@ -96,6 +96,26 @@ def test_what_stays_behind_is_not_held():
     assert not cube.attached
 
 
+def test_what_falls_has_its_shape_seen_anew_until_it_lies():
+    """A can that falls over is not the upright one and something else beside it."""
+    hand, can = Hand(), track([0.5, 0, 0.12])
+    hand.grasp(can)
+    can.clean = True
+    hand.step(can.position, 0.08, can)
+    assert hand.detector.released is not None
+    assert can.clean, "it has not fallen yet"
+    put(can, [0.5, 0, 0.08])
+    hand.step([0.5, 0, 0.12], 0.08, can)
+    assert not can.clean
+    assert can.template is None
+    for _ in range(16):
+        hand.step([0.5, 0, 0.12], 0.08, can)
+    can.clean = True
+    hand.step([0.5, 0, 0.12], 0.08, can)
+    assert hand.detector.released is not None
+    assert can.clean, "by now it lies"
+
+
 def test_opening_lets_go_and_the_released_object_is_a_target_until_the_hand_is_clear():
     hand, cube = Hand(), track([0.5, 0, 0.022])
     hand.grasp(cube)
