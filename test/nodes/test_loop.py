@@ -113,8 +113,10 @@ def test_ticks_that_a_recorder_keeps_are_not_searched_for_garbage() -> None:
 
 
 def test_garbage_does_not_pile_up_without_bound() -> None:
+    a_tick = 5000
+
     def tick(_: float) -> None:
-        for _k in range(5000):
+        for _k in range(a_tick):
             _Linked()
 
     loop = ControlLoop(LoopParams(), 100.0, tick, _thread)
@@ -127,4 +129,5 @@ def test_garbage_does_not_pile_up_without_bound() -> None:
         loop.stop()
     finally:
         gc.unfreeze()
-    assert 0 < most <= SEARCH_AFTER
+    # The search begins with an object more than that, or when the interpreter gets to it
+    assert 0 < most <= SEARCH_AFTER + a_tick < 15 * a_tick
