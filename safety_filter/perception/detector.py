@@ -183,7 +183,7 @@ def _likeness(raw: F32, scores: F32, kept: F32, iou_min: float) -> F32:
     for n, box in enumerate(kept):
         overlap = np.prod(np.maximum(np.minimum(high, box[2:]) - np.maximum(low, box[:2]), 0), 1)
         on = overlap > iou_min * (area + np.prod(box[2:] - box[:2]) - overlap)
-        out[n] = scores[:, some[on]].max(axis=1)
+        out[n] = scores[:, some[on]].max(axis=1, initial=0.0)
     return out
 
 

@@ -109,7 +109,7 @@ class Classes:
     def share(self, track: int, classes: frozenset[int]) -> float | None:
         """Share of `classes` in what a track looks like; None for one that was not detected."""
         weights = self._weights.get(track)
-        if weights is None:
+        if weights is None or not weights.any():
             return None
         return float(weights[list(classes)].sum() / weights.sum())
 

@@ -16,7 +16,7 @@ from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 from safety_filter.vla.dataset import expert_act, proprioception, record, rollout, scatter_start
 from safety_filter.vla.policy import Policy
-from safety_filter.vla.profile import HeadProfile, fingerprint, moved_back
+from safety_filter.vla.profile import FARTHEST, HeadProfile, fingerprint, moved_back
 from safety_filter.vla.tap import AttentionTap
 
 Maps = NDArray[np.float32]
@@ -173,10 +173,10 @@ def _worth(found: dict[str, float]) -> float:
 
 def best_offset(maps: Maps, frames: list[LabelledFrame]) -> tuple[tuple[int, int],
                                                                    dict[str, float]]:
-    """The offset of at most one cell either way with which maps (n, g, g) of a head are worth
-    most, and the score with it."""
-    scores = {(y, x): score(moved_back(maps, (y, x)), frames)
-              for y in (0, -1, 1) for x in (0, -1, 1)}
+    """The offset of at most FARTHEST cells either way with which a head's maps (n, g, g) are
+    worth most, and the score with it."""
+    cells = range(-FARTHEST, FARTHEST + 1)
+    scores = {(y, x): score(moved_back(maps, (y, x)), frames) for y in cells for x in cells}
     best = max(scores, key=lambda o: _worth(scores[o]))
     return best, scores[best]
 

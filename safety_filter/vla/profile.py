@@ -12,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 WEIGHTS = "model.safetensors"
+FARTHEST = 1  # cells, either way, that a head may look beside what it means
 PAIRS = ("approach", "carry", "approach_offset", "carry_offset")
 
 
@@ -93,6 +94,11 @@ class HeadProfile:
             raise ProfileError(
                 f"head profile {path}: expected YAML with weights, approach, carry and their "
                 f"offsets, got {error!r}; write one with `safety-filter calibrate`") from error
+        offsets = profile.approach_offset, profile.carry_offset
+        if max(abs(k) for offset in offsets for k in offset) > FARTHEST:
+            raise ProfileError(
+                f"head profile {path}: expected offsets of at most {FARTHEST} cell, got "
+                f"{offsets}; run `safety-filter calibrate`")
         found = fingerprint(model)
         if profile.weights != found:
             raise ProfileError(

@@ -32,6 +32,13 @@ def test_boxes_scores_and_masks_are_decoded():
     assert abs(found.mask[:, :].sum() - np.pi * 20**2) < 350
 
 
+def test_a_box_without_area_loses_no_other():
+    """It overlaps nothing, not even itself, so nothing is said of its classes."""
+    raw, protos = raw_tensor([(32, 32, 0, 30), (32, 32, 40, 30)], [1, 2], [0.95, 0.9])
+    found = _decode(raw, protos, 3, 64, (64, 64), (64, 64), 0.5, 0.6)
+    assert [d.class_id for d in found if d.mask.any()] == [2]
+
+
 def test_a_letterboxed_picture_gets_masks_at_its_own_size():
     raw, protos = raw_tensor([(32, 16, 64, 32)], [0], [0.9])
     (found,) = _decode(raw, protos, 3, 64, (120, 240), (32, 64), 0.5, 0.6)

@@ -67,15 +67,18 @@ def test_the_map_is_the_attention_of_the_action_token(policy: Policy) -> None:
 def test_an_offset_moves_the_map_to_where_the_head_means(folder: Path, tmp_path: Path,
                                                          policy: Policy) -> None:
     path = tmp_path / "offset.yaml"
-    HeadProfile(fingerprint(folder), (1, 2), (2, 3), (1, -2), (0, 0)).save(path)
+    HeadProfile(fingerprint(folder), (1, 2), (2, 3), (1, -1), (0, 0)).save(path)
     beside = policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
     aligned = Policy.load(folder, path).act(SCENE, WRIST, PROPRIO, TASK, 0.0)
     assert beside.phase == "approach"
     assert beside.attention is not None and aligned.attention is not None
-    np.testing.assert_array_equal(aligned.attention[:-1, 2:], beside.attention[1:, :-2])
-    assert not aligned.attention[-1].any() and not aligned.attention[:, :2].any()
+    np.testing.assert_array_equal(aligned.attention[:-1, 1:], beside.attention[1:, :-1])
+    assert not aligned.attention[-1].any() and not aligned.attention[:, :1].any()
     with pytest.raises(ValueError, match="less than the map's 16 cells"):
         moved_back(beside.attention, (16, 0))
+    HeadProfile(fingerprint(folder), (1, 2), (2, 3), (0, 0), (0, 20)).save(path)
+    with pytest.raises(ProfileError, match="offsets of at most 1 cell"):
+        Policy.load(folder, path)
 
 
 def test_calibration_finds_how_far_beside_an_object_a_head_looks() -> None:
