@@ -27,6 +27,10 @@ CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE = range(6)
 """What obstacles do: LUNGE waits for half a second, then charges for as long; VANISH appears again
 elsewhere at its next turn."""
 LUNGE_PERIOD = 1.0
+LEAD = np.radians(20.0)
+"""The lead that came nearest of those tried, 20, 45 and 80 degrees."""
+LEAD_SPEED = 0.05
+"""Speed of the arm past an obstacle from which on its lead is full, m/s."""
 NO_RESERVE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'sighting_interval': 0.0}
 """The rows as they must hold, and no more."""
 
@@ -53,8 +57,14 @@ class Case:
     modes: tuple[int, ...] = (CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE)
     """What obstacles do in turn."""
     steady: bool = False
-    """Errors of sightings do not change from one to the next: things seem farther from the arm,
-    and slower towards it, than they are, by the two sigma declared."""
+    """Errors of sightings stand: things seem farther from the arm, and slower towards it, than they
+    are, by the two sigma declared."""
+    turning: float = 0.02
+    """An error of position that stands follows the arm no faster than twice this, m/s. The rows
+    know no rate of an error but that of the velocity, so it is declared there."""
+    lead: float = 0.0
+    """Such an error is ahead of the arm's motion past the obstacle by up to this, rad: as the arm
+    arrives it is there already, and from then on it only gets less."""
     beyond: float = 1.0
     """Obstacles accelerate, are noisy and are late by this factor of what is declared."""
     without: tuple[str, ...] = ()
@@ -72,7 +82,9 @@ def cases(count: int, seed: int = 0, **changes: Any) -> Iterator[Case]:
             'camera_rate': float(rng.choice((30, 30, 60, 250))),
             'obstacles': int(rng.integers(1, 6)), 'latency': float(rng.uniform(0.0, 0.06)),
             'jitter': float(rng.uniform(0.0, 0.02)), 'dropout': float(rng.choice((0.0, 0.1, 0.3))),
-            'steady': bool(rng.random() < 0.5), 'params': NO_RESERVE if k // 4 % 2 else {}}
+            'steady': bool(rng.random() < 0.5), 'lead': float(rng.choice((0.0, LEAD))),
+            'turning': float(0.001 * 20.0 ** rng.random()),
+            'params': NO_RESERVE if k // 4 % 2 else {}}
         yield Case(seed * 100_003 + k, command=COMMANDS[k % len(COMMANDS)], **{**drawn, **changes})
 
 
@@ -185,6 +197,7 @@ class World:
         self.velocity = np.zeros((n, 3))
         self.shown = np.ones(n, np.bool_)
         self.ids = np.arange(n)
+        self._standing: dict[int, tuple[float, Array]] = {}
         self.mode = rng.choice(case.modes, n)
         self.change_at = rng.uniform(0.3, 1.5, n)
         self.centres = np.zeros((n, 3))
@@ -275,11 +288,15 @@ class World:
         index = np.flatnonzero(self.shown)
         out = empty_tracks(len(index))
         noise = np.clip(self.rng.normal(size=(2, len(index), 3)), -2 / 3 ** 0.5, 2 / 3 ** 0.5)
+        noise[0] *= case.position_sigma * case.beyond
+        noise[1] *= case.velocity_sigma * case.beyond
+        declared = case.velocity_sigma
         if case.steady:
             for k, o in enumerate(index):
-                noise[:, k] = -2.0 * self._towards_arm(o)
-        p = self.centres[index] + noise[0] * case.position_sigma * case.beyond
-        v = self.velocity[index] + noise[1] * case.velocity_sigma * case.beyond
+                noise[0, k] = self._standing_error(o)
+                noise[1, k] = -2.0 * case.velocity_sigma * case.beyond * self._towards_arm(o)
+            declared += case.turning if case.position_sigma > 0.0 else 0.0
+        p, v = self.centres[index] + noise[0], self.velocity[index] + noise[1]
         for i, name in enumerate('xyz'):
             out[name], out['v' + name], out['s' + name] = p[:, i], v[:, i], self.axes[index, i]
         for k, o in enumerate(index):
@@ -287,8 +304,45 @@ class World:
         for name in ('pxx', 'pyy', 'pzz'):
             out[name] = case.position_sigma ** 2
         for name in ('wxx', 'wyy', 'wzz'):
-            out[name] = case.velocity_sigma ** 2
+            out[name] = declared ** 2
         out['id'] = self.ids[index]
+        return out
+
+    def _standing_error(self, o: int) -> Array:
+        """Return the error (3,), m, of a sighting of obstacle `o`: what it was, moved towards where
+        it hides the arm's nearness most, as fast as it may."""
+        case, name = self.case, int(self.ids[o])
+        size = 2.0 * case.position_sigma * case.beyond
+        wanted = -size * (self._led(o) if case.lead else self._towards_arm(o))
+        if name in self._standing:
+            time, error = self._standing[name]
+            change = wanted - error
+            most = 2.0 * case.turning * case.beyond * (self.time - time)
+            wanted = error + change * min(1.0, most / max(float(np.linalg.norm(change)), 1e-12))
+        self._standing[name] = self.time, wanted
+        return wanted
+
+    def _led(self, o: int) -> Array:
+        """Return the way (3,) out of the surface of obstacle `o` to the body nearest to it, turned
+        by the lead into the direction in which that body passes."""
+        robot, one = self.robot, slice(o, o + 1)
+        pair = np.array([float(self.first), 0.0])
+        least_distance(self.points, robot.spheres, self.first, self.centres[one], self.axes[one],
+                       self.rotations[one], self.shown[one], pair)
+        s = int(pair[0])
+        way = np.array([
+            distance_by_bisection(self.points[s] + step - self.centres[o], self.axes[o],
+                                  self.rotations[o])
+            - distance_by_bisection(self.points[s] - step - self.centres[o], self.axes[o],
+                                    self.rotations[o]) for step in np.eye(3) * 1e-6])
+        way /= max(float(np.linalg.norm(way)), 1e-12)
+        point_jacobian(robot.joints, self._scratch[1], self._scratch[2],
+                       int(robot.spheres['joint'][s]), self.points[s], self._jacobian)
+        passing = self._jacobian.T @ self.dq - self.velocity[o]
+        passing -= way * (way @ passing)
+        speed = float(np.linalg.norm(passing))
+        lead = self.case.lead * min(1.0, speed / LEAD_SPEED)
+        out: Array = way * np.cos(lead) + passing * np.sin(lead) / max(speed, 1e-12)
         return out
 
     def command(self) -> tuple[str, Array]:

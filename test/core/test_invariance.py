@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safety_filter.bench.adversary import HOLD, Case, World, cases, distance_by_bisection
+from safety_filter.bench.adversary import HOLD, LEAD, Case, World, cases, distance_by_bisection
 from safety_filter.bench.invariance import Outcome, run
 from safety_filter.bench.prove import BEYOND, BITE, NOISE_FREE, PLAIN
 from safety_filter.bench.teeth import TEETH, hard_cases
@@ -78,6 +78,26 @@ def test_the_arm_is_off_by_what_is_declared_and_no_more(panda: RobotModel) -> No
         off.append(float(np.linalg.norm(world.points - said, axis=1).max()))
         assert world.distance() <= before + 1e-9
     assert min(off) > 0.9 * 0.003 and max(off) <= 0.003
+
+
+@pytest.mark.parametrize('lead', [0.0, LEAD])
+def test_a_standing_error_is_as_large_and_turns_as_fast_as_declared(panda: RobotModel,
+                                                                    lead: float) -> None:
+    case = Case(5, obstacles=2, modes=(HOLD,), steady=True, lead=lead, turning=0.01)
+    world, errors = World(panda, case), []
+    rng = np.random.default_rng(0)
+    for k in range(200):
+        if k % 20 == 0:
+            qd = rng.uniform(-1.0, 1.0, panda.n)
+        seen = world.tracks()
+        errors.append(np.column_stack([seen[n] for n in 'xyz']) - world.centres)
+        world.advance(qd, 0.004)
+    assert np.sqrt(seen['wxx']) == pytest.approx(case.velocity_sigma + case.turning)
+    size = np.linalg.norm(errors, axis=2)
+    assert 0.9 * 2 * case.position_sigma < np.median(size)
+    assert size.max() <= 2 * case.position_sigma + 1e-7  # single precision on the wire
+    rate = np.linalg.norm(np.diff(errors, axis=0), axis=2) / 0.004
+    assert 0.9 * 2 * case.turning < rate.max() <= 2 * case.turning + 1e-4
 
 
 def test_the_oracle_is_the_closest_point() -> None:
