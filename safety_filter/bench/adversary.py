@@ -57,8 +57,8 @@ class Case:
     modes: tuple[int, ...] = (CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE)
     """What obstacles do in turn."""
     steady: bool = False
-    """Errors of sightings stand: things seem farther from the arm, and slower towards it, than they
-    are, by the two sigma declared."""
+    """Errors of sightings stand: things seem farther from the arm, and slower towards it, by the
+    two sigma declared."""
     turning: float = 0.02
     """An error of position that stands follows the arm no faster than twice this, m/s. The rows
     know no rate of an error but that of the velocity, so it is declared there."""
@@ -309,7 +309,7 @@ class World:
         return out
 
     def _standing_error(self, o: int) -> Array:
-        """Return the error (3,), m, of a sighting of obstacle `o`: what it was, moved towards where
+        """Return the error (3,), m, of a sighting of obstacle `o`: as it was, moved towards where
         it hides the arm's nearness most, as fast as it may."""
         case, name = self.case, int(self.ids[o])
         size = 2.0 * case.position_sigma * case.beyond
