@@ -7,8 +7,9 @@ g(n) = n.(p - c) - r - sqrt(n'Qn), at most the true distance. With n frozen for 
     margin = m0 + k_p sqrt(n' Sp n) + k_v sqrt(n' Sv n) tau + a tau^2 / 2 + tracking error
 
 keeps h >= 0: c is predicted by the latency tau, a bounds the obstacle's acceleration, and c Ts / 2
-covers the curvature of the sphere's path while q' is held (see body_bounds.py). Planes, the
-workspace and the robot's own sphere pairs have such rows without the obstacle terms.
+covers the curvature of the sphere's path while q' is held (see body_bounds.py). Sv must cover the
+rate at which the error of c changes, too: c as it is seen moves with v and with its error. Planes,
+the workspace and the robot's own sphere pairs have such rows without the obstacle terms.
 
 Each row is asked for with a comfort reserve: `comfort_margin` more, and a gentler alpha. Where the
 rows cannot all hold so, the reserve of some is used first; only beyond it is slack, and a stop.

@@ -12,6 +12,9 @@ All fields are little-endian and packed in this order (float32 unless said)::
     score p_target           detection score and probability of being the target, 0..1
     id class_id role         uint32; role as in `Role`
 
+The error of a position may change no faster than the error of its velocity: the second covariance
+must cover both. The filter takes the position seen next to be this one, moved on by the velocity.
+
 Tracks whose ids differ by a multiple of `PIECE_STEP` are pieces of one object.
 
 Positions and velocities are in the cloud's `header.frame_id`, the stamp is that of the image.
