@@ -1,4 +1,4 @@
-"""`safety-filter parameters`, `interfaces` and `policy`: pages written from the tables; `call`."""
+"""`safety-filter parameters`, `interfaces`, `policy`: pages from the tables; `call`, `say`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def register(subparsers: Any) -> None:
     parser.add_argument("given", nargs="*", metavar="NAME:=VALUE", help="parameters (with set)")
     parser.add_argument("--namespace", default="", help="namespace of the nodes")
     parser.set_defaults(run=_call)
+    parser = subparsers.add_parser(
+        "say", help="tell policy and perception what to do",
+        epilog="exit code: 0 heard, 2 nobody reads it. What starts later has not heard it.",
+    )  # fmt: skip
+    parser.add_argument("text", metavar="INSTRUCTION", help="in words; '' ends the task")
+    parser.add_argument(
+        "--topic", default="instruction", help="default: instruction, as arm.launch.py wires it"
+    )
+    parser.add_argument("--namespace", default="", help="namespace of the nodes")
+    parser.set_defaults(run=_say)
 
 
 def node_tables(nodes: Sequence[str] = NODES) -> dict[str, list[ParamTable[Any]]]:
@@ -138,3 +148,19 @@ def _call(arguments: argparse.Namespace) -> int:
         return 2
     print(f"{arguments.node}: {words}")
     return int(not done)
+
+
+def _say(arguments: argparse.Namespace) -> int:
+    """0: heard, 2: nobody reads it."""
+    from rclpy.exceptions import InvalidTopicNameException
+
+    from safety_filter.nodes.operator import CallError, Operator
+
+    try:
+        with Operator(arguments.namespace) as operator:
+            heard = operator.say(arguments.text, arguments.topic)
+    except (CallError, InvalidTopicNameException) as error:
+        print(f"say: {error}", file=sys.stderr)
+        return 2
+    print(f"heard by {', '.join(heard)}")
+    return 0

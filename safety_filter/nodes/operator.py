@@ -1,4 +1,4 @@
-"""The operator's calls: stop, reset, lifecycle transitions, parameters; without `ros2`."""
+"""The operator's calls (stop, reset, lifecycle transitions, parameters) and words; no `ros2`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from safety_filter.nodes.qos import LATCHED
 from safety_filter.nodes.tools import QUIET
 
 TRIGGERS = ("stop", "reset")
@@ -26,6 +29,7 @@ TRANSITIONS = {
     "deactivate": Transition.TRANSITION_DEACTIVATE,
     "cleanup": Transition.TRANSITION_CLEANUP,
 }
+SETTLED = 1.0  # s without a further reader: policy and perception are found one after the other
 
 
 class CallError(RuntimeError):
@@ -76,6 +80,32 @@ class Operator:
         service = f"{name}/set_parameters_atomically"
         result = self._ask(SetParametersAtomically, service, request).result
         return bool(result.successful), str(result.reason) or "set"
+
+    def say(self, text: str, topic: str = "instruction") -> list[str]:
+        """Publish the instruction `text` to all that read it now; the names of these nodes.
+
+        Raises:
+            CallError: nobody reads the topic, or a reader does not confirm that it came.
+        """
+        publisher = self.node.create_publisher(String, topic, LATCHED)
+        full, count, since = publisher.topic_name, 0, time.monotonic()
+
+        def settled() -> bool:
+            nonlocal count, since
+            if publisher.get_subscription_count() != count:
+                count, since = publisher.get_subscription_count(), time.monotonic()
+            return count > 0 and time.monotonic() - since > SETTLED
+
+        try:
+            self._spin_until(settled, f"nobody reads {full}")
+            publisher.publish(String(data=text))
+            if not publisher.wait_for_all_acked(Duration(seconds=self._patience)):
+                raise CallError(
+                    f"{full}: not confirmed by all readers within {self._patience:g} s"
+                )
+            return sorted({i.node_name for i in self.node.get_subscriptions_info_by_topic(full)})
+        finally:
+            self.node.destroy_publisher(publisher)
 
     def _ask(self, kind: Any, service: str, request: Any) -> Any:
         client = self.node.create_client(kind, service)

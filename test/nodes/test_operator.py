@@ -1,4 +1,4 @@
-"""`safety-filter call` on a live filter and monitor."""
+"""`safety-filter call` on a live filter; `say` where nobody listens (see also test_vla_node)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ FILTER = "filter_node"
 
 
 def _call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    return _main(capsys, "call", FILTER, *words)
+
+
+def _main(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
-    code = main(["call", FILTER, *words])
+    code = main(words)
     told = capsys.readouterr()
     return code, told.out + told.err
 
@@ -68,4 +72,23 @@ def test_what_cannot_be_asked_or_is_not_answered_ends_with_2(
     monkeypatch.setenv("ROS_DOMAIN_ID", "101")
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     code, said = _call(capsys, *words)
+    assert code == 2 and told in said, said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--namespace", "cell"], "nobody reads /cell/instruction within 5 s"),
+        (["--topic", "no topic"], "Invalid topic name"),
+    ],
+)
+def test_words_that_nobody_hears_end_with_2(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    told: str,
+) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "101")
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    code, said = _main(capsys, "say", "put the red cube on the plate", *options)
     assert code == 2 and told in said, said

@@ -58,6 +58,8 @@ def test_only_the_operator_may_reset_and_change_what_a_node_is(policy: str) -> N
             assert callers == {"operator"}, name
     assert requests["/filter_node/stop"] == {"operator"}
     assert requests["/filter_node/monitor_stop"] == {"monitor_node"}
+    # And only the operator says what to do
+    assert _allowed(policy, "publish")["/instruction"] == {"operator"}
     # The monitor's own name for it leads to the filter's
     assert not [n for n in requests if n.startswith("/monitor_node/filter_stop")]
 

@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from safety_filter import graph, images
+from safety_filter.cli import main
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 
@@ -100,6 +101,16 @@ def cell(bench: tuple[Rig, Camera]) -> Iterator[tuple[Rig, Camera]]:
     camera.say(INSTRUCTION)
     rig.wait_state("vla_node", "commanding")
     yield bench
+
+
+def test_an_instruction_is_said_from_the_command_line(
+    cell: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig, _ = cell
+    for words, state in (("", "no instruction"), (INSTRUCTION, "commanding")):
+        assert main(["say", words, "--topic", "sim_node/instruction"]) == 0
+        assert "heard by vla_node" in capsys.readouterr().out
+        rig.wait_state("vla_node", state)
 
 
 def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: Any) -> None:
