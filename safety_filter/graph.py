@@ -10,7 +10,7 @@ import difflib
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,24 @@ SIMULATOR = (
 )  # fmt: skip
 
 
+def check_typed(typed: Collection[str], declared: Sequence[Argument]) -> None:
+    """`launch` takes no notice of arguments that nobody declares: misspelt ones are told here.
+
+    Others may belong to a launch file that includes ours.
+
+    Raises:
+        ValueError: one of `typed` almost is an argument of `declared` that was not typed.
+    """
+    names = {a.name for a in declared}
+    for name in sorted(set(typed) - names):
+        near = difflib.get_close_matches(name, names - set(typed), 1, 0.85)
+        if near:
+            raise ValueError(
+                f"launch argument {name!r}: nobody declares it; did you mean {near[0]}? Where it"
+                f" belongs to a launch file that includes this one, give {near[0]} too"
+            )
+
+
 def _topic(spec: NodeSpec, name: str) -> str:
     """Where a node's own name for a topic leads."""
     return dict(spec.remappings).get(name, name.replace("~", spec.name))
@@ -232,7 +250,8 @@ def configured(
     What was typed (`values`) wins over the user's parameter file; defaults of arguments do not.
 
     Raises:
-        ValueError: the parameter file has a section that is meant for a node here but misses it.
+        ValueError: the parameter file cannot be read, or has a section that is meant for a node
+            here but misses it.
     """
     if values.get("params_file"):
         _check_sections(Path(values["params_file"]), values.get("namespace", ""))
@@ -263,15 +282,17 @@ def configured(
 
 
 def _check_sections(path: Path, namespace: str) -> None:
-    """ROS takes no notice of sections that fit no node: told here, they may hold safety bounds.
+    """ROS takes no notice of sections that fit no node, and `launch` none of a missing file: told
+    here, they may hold safety bounds.
 
     Raises:
-        ValueError: a section names one of the nodes in another namespace, or almost names one.
+        ValueError: the file cannot be read, or a section names one of the nodes in another
+            namespace, or almost names one.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return  # the nodes say that, and do not start
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"params_file {path}: {error}") from error
     prefix = [word for word in namespace.split("/") if word]
     for section in content if isinstance(content, dict) else ():
         *given, name = [word for word in str(section).split("/") if word] or [""]

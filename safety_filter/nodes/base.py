@@ -26,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from safety_filter import graph
 from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.nodes import conversion
-from safety_filter.nodes.parameters import ParameterSet
+from safety_filter.nodes.parameters import ParameterSet, unknown
 from safety_filter.nodes.qos import LATCHED
 
 OK, WARN, ERROR, STALE = (
@@ -259,6 +259,8 @@ def run(
         signal.signal(number, lambda *_: stop.set())
     try:
         node = factory()
+        if problems := unknown(node, sys.argv if argv is None else argv):
+            raise ParamError(problems)
     except ParamError as error:
         for problem in error.problems:
             print(f"parameter {problem}", file=sys.stderr)

@@ -108,7 +108,7 @@ def _print_policy(arguments: argparse.Namespace) -> int:
     values = {"namespace": arguments.namespace}
     try:
         if arguments.arm:
-            given = dict(word.split(":=", 1) for word in arguments.given)
+            given = _launch_arguments(arguments.given)
             specs = wiring.build({"robot": arguments.arm, **values, **given})
         else:
             specs = graph.build("demo", values)
@@ -118,6 +118,20 @@ def _print_policy(arguments: argparse.Namespace) -> int:
         return 1
     print(text, end="")
     return 0
+
+
+def _launch_arguments(words: Sequence[str]) -> dict[str, str]:
+    """Raises ValueError where one is not NAME:=VALUE, or no argument of arm.launch.py."""
+    from safety_filter.arms import wiring
+
+    known = {a.name for a in wiring.arguments()}
+    given = {}
+    for word in words:
+        name, found, value = word.partition(":=")
+        if not found or name not in known:
+            raise ValueError(f"expected NAME:=VALUE of arm.launch.py, got {word}")
+        given[name] = value
+    return given
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ def _description(arguments: Sequence[graph.Argument], build: Builder) -> LaunchD
     def note(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         """What is set before the arguments are declared was typed; afterwards nobody knows."""
         typed.update(context.launch_configurations)
+        graph.check_typed(typed, arguments)
         return []
 
     def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:

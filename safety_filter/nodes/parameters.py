@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import yaml
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -102,3 +106,55 @@ class ParameterSet(Generic[T]):
             return SetParametersResult(successful=False, reason=str(error))
         self.value = value
         return SetParametersResult(successful=True)
+
+
+def unknown(node: Node, words: Sequence[str]) -> list[str]:
+    """What the command line `words` gives to `node` that it has not declared, in words.
+
+    rcl takes no notice of it, and a misspelt name may be a safety bound. Looked at are -p and the
+    sections of parameter files that name the node; a section for all nodes may be for others.
+    """
+    names = node.list_parameters([], 0).names
+    problems = []
+    for kind, word in itertools.pairwise(words):
+        if kind in ("-p", "--param"):
+            given = [_own(node, word.partition(":=")[0])]
+        elif kind == "--params-file":
+            try:
+                content = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                problems.append(f"file {word}: {error}")
+                continue
+            given = [n for section, n in _sections(content) if section == node.get_name()]
+        else:
+            continue
+        for name in given:
+            if name in names or name == "" or name.startswith("qos_overrides."):
+                continue
+            near = difflib.get_close_matches(name, names, 1)
+            problems.append(f"{name}: unknown{f'; did you mean {near[0]}?' if near else ''}")
+    return problems
+
+
+def _own(node: Node, name: str) -> str:
+    """The parameter that `[NODE:]NAME` sets on `node`, '' if it is another's."""
+    other, _, own = name.rpartition(":")
+    return own if other.rsplit("/", 1)[-1] in ("", node.get_name()) else ""
+
+
+def _sections(content: object, section: str = "") -> Iterator[tuple[str, str]]:
+    """(last part of the node's name, parameter) of a parameter file."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if key == "ros__parameters":
+            yield from ((section, name) for name in _flat(value))
+        else:
+            yield from _sections(value, str(key).rsplit("/", 1)[-1])
+
+
+def _flat(values: object, prefix: str = "") -> Iterator[str]:
+    """Names of parameters, groups joined with dots."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

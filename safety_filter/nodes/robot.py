@@ -100,7 +100,10 @@ class RobotInput:
             ConfigureError: as `find_robot`, or the node has to end while it waits.
         """
         p = self._params
-        return find_robot(p.robot, p.urdf if self._topic is None else self._wait(self._topic))
+        if self._topic is None:
+            return find_robot(p.robot, p.urdf)
+        find_robot(p.robot, "not told yet")  # a wrong robot file is told before the waiting
+        return find_robot(p.robot, self._wait(self._topic))
 
     def _wait(self, topic: Polled[String]) -> str:
         name = self._node.resolve_topic_name("robot_description")

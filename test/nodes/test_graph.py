@@ -94,16 +94,20 @@ def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> N
     assert variables == graph.environment_variables()
 
 
-def test_launch_arguments_set_parameters_topics_namespace_and_files(launching: Any) -> None:
+def test_launch_arguments_set_parameters_topics_namespace_and_files(
+    launching: Any, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.touch()
     _, nodes = _launched(
         "filter", command="trajectory", trajectory="/plan", joint_states="/js",
-        namespace="cell", params_file="mine.yaml", use_sim_time="true", secure="true",
+        namespace="cell", params_file=str(mine), use_sim_time="true", secure="true",
     )  # fmt: skip
     node = nodes["filter_node"]
     assert dict(node.remappings)["~/trajectory_in"] == "/plan"
     assert dict(node.remappings)["joint_states"] == "/js"
     assert node.parameters[-1]["command"] == "trajectory" and node.namespace == "cell"
-    assert node.parameters[-2] == "mine.yaml"
+    assert node.parameters[-2] == str(mine)
     assert node.ros_arguments == ["--enclave", "/safety_filter/filter_node"]
     assert nodes["monitor_node"].parameters[-1]["use_sim_time"] is True
 
@@ -218,6 +222,37 @@ def test_sections_of_a_parameter_file_that_would_be_ignored_are_refused(
     else:
         with pytest.raises(ValueError, match=r"write /\*\*/filter_node"):
             graph.build("filter", values)
+
+
+@pytest.mark.parametrize("content", [None, "filter_node: [", "a: !!python/name:os.system"])
+def test_a_parameter_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, content: str | None
+) -> None:
+    """`launch` itself warns of a missing one and starts the nodes without its bounds."""
+    cell = tmp_path / "cell.yaml"
+    if content is not None:
+        cell.write_text(content)
+    with pytest.raises(ValueError, match=r"params_file .*cell\.yaml: "):
+        graph.build("filter", {"params_file": str(cell)})
+
+
+TYPED = {  # launch arguments -> what is meant, '' where all is well
+    "param_file": "params_file",
+    "robotfile": "robot_file",
+    "robot_ip": "",  # of a launch file that includes ours
+    "param_file params_file": "",
+}
+
+
+@pytest.mark.parametrize("words", TYPED)
+def test_misspelt_launch_arguments_are_refused(launching: Any, words: str) -> None:
+    note = launching.arm().args[0][0].function
+    context = SimpleNamespace(launch_configurations=dict.fromkeys(words.split(), "x"))
+    if TYPED[words]:
+        with pytest.raises(ValueError, match=f"did you mean {TYPED[words]}"):
+            note(context)
+    else:
+        assert note(context) == []
 
 
 ARM_FAULTS = {

@@ -92,14 +92,24 @@ def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: 
             rig.close()
 
 
-def test_a_node_that_cannot_be_configured_stays_unconfigured(tmp_path: Path) -> None:
-    spec = graph.NODES[FILTER].with_parameters(activate_at_start=False, robot="ur5e")
+@pytest.mark.parametrize(
+    ("robot", "description", "told"),
+    [("ur5e", False, "ur5e: its URDF is not shipped"), ("/none.yaml", True, "/none.yaml")],
+)
+def test_a_node_that_cannot_be_configured_stays_unconfigured(
+    tmp_path: Path, robot: str, description: bool, told: str
+) -> None:
+    """A missing robot file is told at once, not after robot_description has come."""
+    spec = graph.NODES[FILTER].with_parameters(
+        activate_at_start=False, robot=robot, description=description
+    )
     with running(tmp_path, spec):
         rig = Rig()
         try:
             rig.wait_state(FILTER, "unconfigured", START_SECONDS)
             assert not rig.change(FILTER, Transition.TRANSITION_CONFIGURE)
-            rig.wait_state(FILTER, "not configured: robot: ur5e: its URDF is not shipped")
+            rig.wait_state(FILTER, "not configured: robot: ")
+            assert told in rig.message(FILTER)
             assert _state(rig, FILTER) == State.PRIMARY_STATE_UNCONFIGURED
         finally:
             rig.close()

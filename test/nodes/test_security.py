@@ -105,6 +105,8 @@ def test_a_parameter_file_decides_what_the_filter_reads(
     assert "filter_node" in allowed["/filter_node/trajectory_in"]
     assert main(["policy", "--arm", "panda", f"params_file:={tmp_path}/none.yaml"]) == 1
     assert "none.yaml" in capsys.readouterr().err
+    assert main(["policy", "--arm", "panda", f"param_file:={file}"]) == 1
+    assert "expected NAME:=VALUE of arm.launch.py, got param_file" in capsys.readouterr().err
 
 
 def test_the_viewer_reads_all_that_is_recorded_and_asks_what_the_doctor_asks(policy: str) -> None:
