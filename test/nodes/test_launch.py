@@ -19,6 +19,7 @@ from safety_filter.demo.processes import ros_environment
 
 pytestmark = [
     pytest.mark.ros,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(shutil.which("ros2") is None, reason="`ros2 launch` is not installed"),
 ]
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
