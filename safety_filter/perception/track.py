@@ -35,6 +35,7 @@ class Track:
     hits: int = 1
     misses: int = 0
     oversize: int = 0  # sightings in a row that show more than its extent
+    one: int = 0  # detections of late that show it and more as one thing
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
@@ -129,6 +130,10 @@ class Track:
             self.half, self.box = grow, np.maximum(self.box, seen.box)
             self.reference = max(self.reference, area)
         self.visible = min(1.0, area / max(self.reference, 1e-9))
+
+    def forget_shape(self) -> None:
+        """Have the next sightings show its shape anew; what was taken for the whole was a part."""
+        self.clean, self.template, self.reference, self.one = False, None, 0.0, 0
 
     def inherit(self, old: Track) -> None:
         """Take over the shape of the same thing, if that was seen whole and this was not."""

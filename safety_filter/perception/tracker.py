@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from safety_filter.perception.association import associate, mismatch
 from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
 from safety_filter.perception.coast import coast, out_of_sight
 from safety_filter.perception.hidden import Hides
@@ -19,11 +19,10 @@ from safety_filter.perception.track import Track
 
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
-_NEVER = 1e6
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
-_GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
+_ONE_HITS = 8  # detections of a thing and what shows with it as one from which on they are one
 
 
 class Tracker:
@@ -73,18 +72,17 @@ class Tracker:
         """
         assert self.stamp is not None
         blobs, raw, parts = self._taken_apart(blobs, measure)
-        free = [b for b, blob in enumerate(blobs) if not self._rim(blob)]
-        pairs = [(t, free[i]) for t, i in self._associate([blobs[b] for b in free],
-                                                          [raw[b] for b in free])]
         for track in self.tracks:
             track.blob, track.joined = -1, None
-        for t, b in pairs:
-            track, seen = self.tracks[t], raw[b]
-            if b in parts or track.remembers_more(seen):
-                seen = measure(blobs[b], track.known())
-            self._correct(track, blobs[b], seen, dt)
-            track.blob = b
-        for b in sorted(set(free) - {b for _, b in pairs}):
+        free = self._matched(blobs, raw, parts)
+        for track in self.tracks:
+            if track.blob >= 0:
+                blob, seen = blobs[track.blob], raw[track.blob]
+                part = track.blob in parts
+                if part or track.remembers_more(seen):
+                    seen = measure(blob, track.known())
+                self._correct(track, blob, seen, dt, part)
+        for b in free:
             if not self._explained(blobs[b], raw[b]):
                 self._start(blobs[b], raw[b], b)
         self._merge_doubles()
@@ -92,19 +90,43 @@ class Tracker:
         self._age(hides)
         return blobs
 
+    def _matched(self, blobs: Sequence[Blob], raw: Sequence[Measurement],
+                 parts: dict[int, Track]) -> list[int]:
+        """Give each track its blob; return the indices of the blobs that none has.
+
+        What is established chooses first, and what then is a piece of it is nobody's: what was
+        seen once, a thing's second detection perhaps, neither takes a thing from its track nor
+        lives on the thing's rim. What lies on the remembered surface of a thing is its own.
+        """
+        free = [b for b, blob in enumerate(blobs) if not self._rim(blob)]
+        for b, track in parts.items():
+            if b in free and track.blob < 0:
+                track.blob = b
+                free.remove(b)
+        for confirmed in (True, False):
+            tracks = [t for t in self.tracks if t.confirmed == confirmed and t.blob < 0]
+            left = list(free) if confirmed else [
+                b for b in free if not self._explained(blobs[b], raw[b])]
+            for t, i in associate(tracks, [blobs[b] for b in left], [raw[b] for b in left],
+                                  self.params, self.supports):
+                tracks[t].blob = left[i]
+                free.remove(left[i])
+        return free
+
     def _taken_apart(self, blobs: Sequence[Blob], measure: Measure,
-                     ) -> tuple[list[Blob], list[Measurement], set[int]]:
+                     ) -> tuple[list[Blob], list[Measurement], dict[int, Track]]:
         """Separate known things from what shows as one with them.
 
-        Returns blobs, their sightings, and the indices of the known things so found.
+        Returns blobs, their sightings, and by index whose sighting a known thing so found is.
 
         Where a blob is larger than a thing that is expected in it, what lies on the remembered
         surface of that thing is one blob, the rest another of no known class. Of unknown things
-        nobody knows where they end: they may have shown more of themselves.
+        nobody knows where they end: they may have shown more of themselves. What the detector
+        takes for one thing over and over is one, and was larger than remembered.
         """
         out: list[Blob] = []
         raw: list[Measurement] = []
-        parts: set[int] = set()
+        parts: dict[int, Track] = {}
         for blob in blobs:
             seen = measure(blob, None)
             for track in self.tracks:
@@ -113,7 +135,11 @@ class Tracker:
                 rest = _beside(track, blob, seen.axes, measure)
                 if rest.sum() < self.params.cluster_min_pixels or rest.all():
                     continue
-                parts.add(len(out))
+                track.one += blob.class_id != UNKNOWN_CLASS and not track.attached
+                if track.one > _ONE_HITS:
+                    track.forget_shape()
+                    continue
+                parts[len(out)] = track
                 out.append(blob.part(~rest, blob.class_id, blob.score))
                 raw.append(measure(out[-1], None))
                 blob = blob.part(rest, UNKNOWN_CLASS, 0.5)
@@ -132,47 +158,6 @@ class Tracker:
         return bool(np.any(seen.half > track.half + 0.006) and np.all(np.abs(offset) < seen.half))
 
     # -- association ------------------------------------------------------------------------
-
-    def cost(self, track: Track, blob: Blob, seen: Measurement) -> float:
-        """Squared distance of a sighting from a track, with penalties for class and size."""
-        if (track.class_id in self.supports) != (blob.class_id in self.supports):
-            return _NEVER
-        offset = seen.centre - track.position
-        spread = float(np.sqrt(np.trace(track.state.p[:3, :3])))
-        reach = self.params.gate_distance + min(2 * spread, _GATE_GROWTH)
-        if float(offset @ offset) > reach**2:
-            return _NEVER
-        # Sightings that miss a side may be off by as much as the extent they miss.
-        slack = np.maximum(np.where(seen.sides, 0.0, track.half - seen.half), 0.0)
-        sigma = np.hypot(np.maximum(seen.sigma, 0.005), slack)
-        r = (seen.axes * sigma**2) @ seen.axes.T
-        cost = track.state.distance(seen.centre, r)
-        # A turn within one step must not cost the track its id, nor a fall out of the hand.
-        reach = 0.06 if track.attached else 0.02
-        turn = State(track.state.x, track.state.p + np.eye(6) * reach**2)
-        cost = min(cost, 4.0 + turn.distance(seen.centre, r))
-        if cost > self.params.gate_chi2:
-            return _NEVER
-        known = UNKNOWN_CLASS not in (track.class_id, blob.class_id)
-        if track.class_id != blob.class_id:
-            cost += 14.0 if known else 2.0
-        ratio = np.log(np.maximum(seen.half, 0.005) / np.maximum(track.half, 0.005))
-        full = seen.sides & track.clean
-        return cost + 4.0 * float(np.sum(ratio[full] ** 2)) + (0.0 if track.confirmed else 1.0)
-
-    def _associate(self, blobs: Sequence[Blob], raw: Sequence[Measurement],
-                   ) -> list[tuple[int, int]]:
-        if not self.tracks or not blobs:
-            return []
-        cost = np.full((len(self.tracks), len(blobs)), _NEVER)
-        off = (np.array([m.centre for m in raw])
-               - np.array([t.position for t in self.tracks])[:, None])
-        # Most pairs are farther apart than any gate; the cost of the others decides.
-        widest = self.params.gate_distance + _GATE_GROWTH + 1e-6
-        for i, j in zip(*np.nonzero((off**2).sum(axis=2) < widest**2), strict=True):
-            cost[i, j] = self.cost(self.tracks[i], blobs[j], raw[j])
-        rows, cols = linear_sum_assignment(cost)
-        return [(int(r), int(c)) for r, c in zip(rows, cols, strict=True) if cost[r, c] < _NEVER]
 
     def _rim(self, blob: Blob) -> bool:
         """Whether an unexplained cluster is a part of a support that its mask missed."""
@@ -206,7 +191,8 @@ class Tracker:
 
     # -- life -------------------------------------------------------------------------------
 
-    def _correct(self, track: Track, blob: Blob, seen: Measurement, dt: float) -> None:
+    def _correct(self, track: Track, blob: Blob, seen: Measurement, dt: float,
+                 part: bool) -> None:
         p = self.params
         r, area = seen.covariance, seen.pixels * seen.distance**2
         if track.attached:
@@ -221,6 +207,7 @@ class Tracker:
         if not alike:  # part of it, or something else with it: hardly to be trusted
             r = r + (0.1 if joined else 0.03) ** 2 * np.eye(3)
         elif not track.attached and track.class_id not in self.supports:
+            track.one = track.one if part else 0
             move = motion.move
             off = centre - move.x[:3]
             full = not piece and area > 0.7 * track.reference and seen.sides[:2].all()
@@ -335,7 +322,7 @@ class Tracker:
             known = UNKNOWN_CLASS not in (old.class_id, blob.class_id)
             if known and old.class_id != blob.class_id:
                 continue
-            cost = self.cost(old, blob, seen)
+            cost = mismatch(old, blob, seen, self.params, self.supports)
             if cost < best_cost:
                 best, best_cost = old, cost
         return best

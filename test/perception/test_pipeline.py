@@ -297,3 +297,27 @@ def test_the_same_pictures_give_the_same_bytes(cell, shapes):
         bench = Bench(cell)
         runs.append(b"".join(bench.look().tracks.tobytes() for _ in range(4)))
     assert runs[0] == runs[1]
+
+
+def test_what_the_detector_takes_for_one_thing_again_and_again_is_one(bench, cell, shapes):
+    """At first it sees one side of a carton only, so the other is someone else."""
+    at = np.array([0.45, 0.0, 0.08])
+    cell.put("carton", shapes["carton"], at, 0.3, 6)
+    whole = cell.detections
+    side = cell.points(cell.picture()[0])[..., 1] > 0.0
+    cell.detections = lambda masks: whole({"carton": masks["carton"] & side})
+    for _ in range(6):
+        result = bench.look()
+    assert set(result.objects["class_id"]) == {6, UNKNOWN_CLASS}
+    first = int(only(result, 6)["id"])
+    cell.detections = whole
+    for _ in range(3):
+        result = bench.look()
+    assert len(result.objects) == 2  # it may have come to touch something
+    for _ in range(25):
+        result = bench.look()
+    assert len(result.objects) == 1
+    track = only(result, 6)
+    assert int(track["id"]) == first
+    assert np.linalg.norm(centre(track) - at) < 0.008
+    np.testing.assert_allclose([track["sx"], track["sy"]], 0.038, atol=0.008)

@@ -1,0 +1,48 @@
+"""Which blob is which track where a thing shows as more than one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sightings import Scenario
+
+from safety_filter.perception.blobs import UNKNOWN_CLASS
+
+AT = np.array([0.5, 0.0, 0.1])
+
+
+@pytest.mark.parametrize(("off", "class_id"), [([0.006, 0.007, 0.0], 3),
+                                               ([-0.03, 0.01, 0.0], 5),
+                                               ([-0.035, 0.0, 0.0], UNKNOWN_CLASS)])
+def test_a_second_detection_of_a_thing_does_not_live_on_its_rim(off: list[float], class_id: int):
+    """Seen twice in one picture; from then on a rim of it that the mask leaves out."""
+    s = Scenario()
+    for _ in range(15):
+        s.step((AT, 3))
+    s.step((AT, 3), (AT + off, class_id))
+    for _ in range(6):
+        s.step((AT, 3), (AT + [0.0, 0.018, 0.0], UNKNOWN_CLASS))
+    track = s.only()
+    assert track.id == 1 and track.class_id == 3
+    assert np.linalg.norm(track.position - AT) < 0.004
+    assert len(s.tracker.tracks) == 1
+
+
+def test_what_was_seen_once_takes_no_thing_from_its_track():
+    """A newcomer between the thing and another: both would have a blob if they changed places."""
+    s = Scenario()
+    for _ in range(15):
+        s.step((AT, 3))
+    s.step((AT, 3), (AT + [-0.085, 0.0, 0.0], UNKNOWN_CLASS))
+    s.step((AT, 3), (AT + [0.07, 0.0, 0.0], UNKNOWN_CLASS))
+    (track,) = [t for t in s.tracker.tracks if t.id == 1]
+    assert track.blob == 0
+
+
+def test_what_comes_into_view_beside_a_thing_is_tracked_from_its_second_picture():
+    s = Scenario()
+    for _ in range(15):
+        s.step((AT, 3))
+    for _ in range(2):
+        s.step((AT, 3), (AT + [0.07, 0.0, 0.0], UNKNOWN_CLASS))
+    assert sum(t.confirmed for t in s.tracker.tracks) == 2
