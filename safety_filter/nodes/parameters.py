@@ -121,7 +121,9 @@ def unknown(node: Node, words: Sequence[str]) -> list[str]:
             given = [_own(node, word.partition(":=")[0])]
         elif kind == "--params-file":
             try:
-                content = yaml.safe_load(Path(word).read_text(encoding="utf-8"))
+                # As rcl, without a look at tags: `launch_ros` writes !!python/tuple itself
+                text = Path(word).read_text(encoding="utf-8")
+                content = yaml.compose(text, Loader=yaml.SafeLoader)
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 problems.append(f"file {word}: {error}")
                 continue
@@ -142,19 +144,24 @@ def _own(node: Node, name: str) -> str:
     return own if other.rsplit("/", 1)[-1] in ("", node.get_name()) else ""
 
 
-def _sections(content: object, section: str = "") -> Iterator[tuple[str, str]]:
+def _sections(file: yaml.Node | None, section: str = "") -> Iterator[tuple[str, str]]:
     """(last part of the node's name, parameter) of a parameter file."""
-    for key, value in content.items() if isinstance(content, dict) else ():
+    for key, value in _entries(file):
         if key == "ros__parameters":
             yield from ((section, name) for name in _flat(value))
         else:
-            yield from _sections(value, str(key).rsplit("/", 1)[-1])
+            yield from _sections(value, key.rsplit("/", 1)[-1])
 
 
-def _flat(values: object, prefix: str = "") -> Iterator[str]:
+def _flat(values: yaml.Node, prefix: str = "") -> Iterator[str]:
     """Names of parameters, groups joined with dots."""
-    for key, value in values.items() if isinstance(values, dict) else ():
-        if isinstance(value, dict):
+    for key, value in _entries(values):
+        if isinstance(value, yaml.MappingNode):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def _entries(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
+    entries = node.value if isinstance(node, yaml.MappingNode) else []
+    return [(str(key.value), value) for key, value in entries]

@@ -37,7 +37,10 @@ FILES = {  # content -> the parameter that is told
     "cell: {filter_node: {ros__parameters: {tracking_eror: 0.03}}}": "tracking_eror",
     "/**: {ros__parameters: {silence: 0.03}}": "",  # may be for another node
     "/**/monitor_node: {ros__parameters: {silence: 0.03}}": "",
-    "filter_node: {ros__parameters: {tracking_error: !!python/name:os.system }}": "file ",
+    # `launch_ros` writes this for what launch files give
+    "/**: {ros__parameters: {base_frames: !!python/tuple [base]}}": "",
+    "filter_node: {ros__parameters: {tracking_eror: !!python/name:os.system }}": "tracking_eror",
+    "": "",
 }
 
 
