@@ -18,7 +18,8 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.limits import brake, velocity_box
 from safety_filter.core.nominal import KINDS
 from safety_filter.core.params import ParamError
-from safety_filter.core.qp import SOLVERS, Problem, Solution, solve_relaxed
+from safety_filter.core.qp import SOLVERS, Problem, Solution, generate_rows
+from safety_filter.core.relaxed import solve_relaxed
 from safety_filter.core.report import TOOL_ONLY, WHOLE_ARM, Decision, Evidence, row_name
 from safety_filter.core.robot import Array, RobotModel, Structs
 from safety_filter.core.rows import COUNT, INFEASIBLE, OVERFLOW
@@ -254,6 +255,8 @@ class SafetyFilter:
                       JointSample(now, now, middle, np.zeros(self.robot.n)),
                       Command(now, now, 'twist', np.full(6, 0.1), frame),
                       ObstacleSample(now, now, frame, tracks))
+        problem = copy._buffers.problem()  # what is needed once in a long time compiles now too
+        generate_rows(copy._solver, problem, np.ones(len(problem.rows), np.int64), copy._zero)
         copy.step(1e3, 1e3, None, None, None)
         return time.perf_counter() - started
 

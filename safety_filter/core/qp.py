@@ -302,8 +302,8 @@ SOLVERS: dict[str, Callable[..., Solver]] = {'daqp': DaqpSolver, 'osqp': OsqpSol
 
 
 class Relaxed(NamedTuple):
-    """Answer of a relaxed problem: x, the slack of each row (m/s), and the back-end's status:
-    'solved' for the optimum."""
+    """Answer of a relaxed problem: x, the slack of each row (m/s), and a status: 'solved' for the
+    optimum."""
 
     found: bool
     x: Array
@@ -311,12 +311,11 @@ class Relaxed(NamedTuple):
     status: str
 
 
-def solve_relaxed(solver: Solver, problem: Problem, levels: Ints, start: Array,
+def generate_rows(solver: Solver, problem: Problem, levels: Ints, start: Array,
                   most: Array | None = None) -> Relaxed:
-    """Return the x in the box of least weighted violation sum, then of least objective.
+    """Return what relaxed.py's `solve_relaxed` does, from a back-end.
 
-    With `most` (m,), no row may be violated by more than that: then it may have no answer. What a
-    back-end came to without proof of the optimum is taken: with its slack any x in the box meets
+    What it came to without proof of the optimum is taken: with its slack any x in the box meets
     all rows.
 
     Each row gets a slack of its own with the exact penalty of its level (L1: a weight on s itself,

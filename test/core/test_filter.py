@@ -282,7 +282,7 @@ def test_nothing_is_left_to_compile_after_the_warm_up(solver: str) -> None:
     """In a fresh process: first contact, first slack and first held track compile nothing."""
     code = (
         'import time, numpy as np\n'
-        'from safety_filter.core import qp, kernel, bounds, rows, separation\n'
+        'from safety_filter.core import qp, kernel, bounds, relaxed, rows, separation\n'
         'from safety_filter.core.filter import SafetyFilter\n'
         'from safety_filter.core.robot import RobotModel\n'
         'from safety_filter.core.inputs import Command, JointSample, ObstacleSample\n'
@@ -290,7 +290,8 @@ def test_nothing_is_left_to_compile_after_the_warm_up(solver: str) -> None:
         'from safety_filter.core.filter_params import TABLE\n'
         f'p = TABLE.validate(dict(qp_solver="{solver}", base_frames=["base"]))\n'
         'safety = SafetyFilter(RobotModel.shipped("panda"), p); safety.warm_up()\n'
-        'found = [f for m in (qp, kernel, bounds, rows, separation) for f in vars(m).values()\n'
+        'found = [f for m in (qp, kernel, bounds, relaxed, rows, separation)\n'
+        '         for f in vars(m).values()\n'
         '         if hasattr(f, "signatures")]\n'
         'before = [len(f.signatures) for f in found]\n'
         'q, t = np.array([0, -0.4, 0, -2.2, 0, 1.9, 0.8]), empty_tracks(2)\n'
@@ -303,6 +304,10 @@ def test_nothing_is_left_to_compile_after_the_warm_up(solver: str) -> None:
         '                    Command(now, now, "twist", np.full(6, 0.1), "base"),\n'
         '                    ObstacleSample(now, now, "base", t.copy()))\n'
         'assert d.state == "STOPPED" and "slack" in d.reason, d\n'
+        'problem = safety._buffers.problem()\n'
+        'levels, box = np.ones(len(problem.rows), int), problem.upper[:7]\n'
+        'for start in (box, -box):\n'
+        '    assert qp.generate_rows(safety._solver, problem, levels, start).found\n'
         'assert before == [len(f.signatures) for f in found]\n')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -16,8 +16,8 @@ from safety_filter.core.qp import (
     DaqpSolver,
     Problem,
     Solver,
+    generate_rows,
     problem_fault,
-    solve_relaxed,
 )
 
 
@@ -140,12 +140,12 @@ def test_every_relaxed_problem_has_an_answer_that_holds(solver: Solver,
     proven, worst = 0, 0.0
     for seed in range(60):
         p, levels = relaxable(seed)
-        relaxed = solve_relaxed(solver, p, levels, np.zeros(7))
+        relaxed = generate_rows(solver, p, levels, np.zeros(7))
         assert relaxed.found and np.all(np.abs(relaxed.x) <= 1.0)
         assert np.all(p.rows @ relaxed.x + relaxed.slack >= p.lower[7:] - 1e-6)
         if relaxed.status == 'solved':
             proven += 1
-            exact = solve_relaxed(DaqpSolver(), p, levels, np.zeros(7))
+            exact = generate_rows(DaqpSolver(), p, levels, np.zeros(7))
             worst = max(worst, float(np.abs(exact.x - relaxed.x).max()))
     assert proven >= 50 and worst < 1e-6
     assert capfd.readouterr().out == ''
@@ -178,7 +178,7 @@ def test_rows_that_are_nearly_parallel_have_an_exact_answer(solver: Solver, seed
 
 def test_relaxation_of_a_feasible_problem_is_exact(solver: Solver) -> None:
     p = problem(6)
-    relaxed = solve_relaxed(solver, p, np.ones(12, np.int64), np.zeros(7))
+    relaxed = generate_rows(solver, p, np.ones(12, np.int64), np.zeros(7))
     assert relaxed.found and relaxed.slack.max() < 1e-7
     assert np.allclose(relaxed.x, solver.solve(p).x, atol=1e-7)
 
@@ -188,7 +188,7 @@ def test_relaxation_violates_as_few_and_as_little_as_it_must() -> None:
     rows = np.array([[1.0], [1.0], [-1.0]])
     p = Problem(np.eye(1), np.zeros(1), rows, np.array([-1.0, 0.5, 0.5, 0.4]),
                 np.array([1.0, INFINITY, INFINITY, INFINITY]))
-    relaxed = solve_relaxed(SOLVERS['daqp'](), p, np.ones(3, np.int64), np.zeros(1))
+    relaxed = generate_rows(SOLVERS['daqp'](), p, np.ones(3, np.int64), np.zeros(1))
     assert relaxed.found and np.allclose(relaxed.x, 0.5, atol=1e-6)
     assert np.allclose(relaxed.slack, [0, 0, 0.9], atol=1e-6)
 
@@ -198,8 +198,8 @@ def test_level_one_gives_way_last() -> None:
     p = Problem(np.eye(1), np.zeros(1), rows, np.array([-1.0, 0.5, 0.4]),
                 np.array([1.0, INFINITY, INFINITY]))
     solver = SOLVERS['daqp']()
-    first = solve_relaxed(solver, p, np.array([1, 2]), np.zeros(1))
-    second = solve_relaxed(solver, p, np.array([2, 1]), np.zeros(1))
+    first = generate_rows(solver, p, np.array([1, 2]), np.zeros(1))
+    second = generate_rows(solver, p, np.array([2, 1]), np.zeros(1))
     assert np.allclose(first.slack, [0, 0.9], atol=1e-6)
     assert np.allclose(second.slack, [0.9, 0], atol=1e-6)
 
@@ -208,10 +208,10 @@ def test_the_box_is_never_relaxed_and_caps_may_make_it_impossible() -> None:
     rows = np.array([[1.0]])
     p = Problem(np.eye(1), np.zeros(1), rows, np.array([-1.0, 3.0]), np.array([1.0, INFINITY]))
     solver, levels = SOLVERS['daqp'](), np.ones(1, np.int64)
-    relaxed = solve_relaxed(solver, p, levels, np.zeros(1))
+    relaxed = generate_rows(solver, p, levels, np.zeros(1))
     assert np.allclose(relaxed.x, 1.0, atol=1e-6) and np.allclose(relaxed.slack, 2.0, atol=1e-6)
-    assert not solve_relaxed(solver, p, levels, np.zeros(1), np.array([1.9])).found
-    assert solve_relaxed(solver, p, levels, np.zeros(1), np.array([2.1])).found
+    assert not generate_rows(solver, p, levels, np.zeros(1), np.array([1.9])).found
+    assert generate_rows(solver, p, levels, np.zeros(1), np.array([2.1])).found
 
 
 def test_row_generation_gives_the_answer_of_the_full_problem() -> None:
@@ -222,6 +222,6 @@ def test_row_generation_gives_the_answer_of_the_full_problem() -> None:
         bound[7:] += rng.uniform(0.0, 0.5, 60)
         hard = p._replace(lower=bound)
         levels = rng.integers(1, 3, 60)
-        relaxed = solve_relaxed(SOLVERS['daqp'](), hard, levels, np.zeros(7))
+        relaxed = generate_rows(SOLVERS['daqp'](), hard, levels, np.zeros(7))
         if relaxed.found:
             assert np.all(hard.rows @ relaxed.x + relaxed.slack >= bound[7:] - 1e-6)
