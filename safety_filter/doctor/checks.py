@@ -54,7 +54,8 @@ class Seen:
     streams: list[Stream] = field(default_factory=list)
     arm_topic: str = ""
     arm_publishers: list[str] = field(default_factory=list)
-    arm_listeners: int = 0
+    arm_type: str = ""
+    arm_listeners: list[Endpoint] = field(default_factory=list)
     monitored: bool = True
     base_frames: tuple[str, ...] = ()
     future_tolerance: float = 0.02
@@ -92,8 +93,11 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
     for name, count in seen.nodes.items():
         if count > 1:
             yield found("node.twice", node=name, count=count)
-    if seen.nodes.get("filter_node") and not seen.monitored:
-        yield found("monitor.missing")
+    if seen.nodes.get("filter_node"):
+        if not seen.monitored:
+            yield found("monitor.missing")
+        elif not seen.nodes.get("monitor_node"):  # the filter waits for it
+            yield found("node.missing", node="monitor_node")
     mine, theirs = seen.acceleration, seen.hidden_acceleration
     if mine is not None and theirs is not None and theirs < mine:
         yield found("bounds.hidden", filter=mine, perception=theirs)
@@ -136,7 +140,11 @@ def _arm(seen: Seen) -> Iterator[Finding]:
     others = [n for n in seen.arm_publishers if n not in ("filter_node", "monitor_node")]
     if others:
         yield found("arm.publishers", topic=seen.arm_topic, others=", ".join(sorted(others)))
-    if seen.arm_listeners == 0:
+    for listener in seen.arm_listeners:
+        if listener.type != seen.arm_type:
+            yield found("arm.type", topic=seen.arm_topic, type=seen.arm_type,
+                        listener=listener.node, types=listener.type)  # fmt: skip
+    if not seen.arm_listeners:
         yield found("arm.unheard", topic=seen.arm_topic)
 
 

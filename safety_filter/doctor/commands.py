@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"doctor: {error}; source ROS 2 Jazzy or install safety_filter[ros]",
               file=sys.stderr)  # fmt: skip
         return 2
-    result = findings(look(arguments.seconds, arguments.namespace))
+    seen = look(arguments.seconds, arguments.namespace)
+    result = findings(seen)
     if arguments.json:
         print(json.dumps({"version": 1, "findings": [f.as_dict() for f in result]}, indent=1))
     else:
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{finding.level.name:8} {finding.says}  [{finding.code}]")
             if finding.do:
                 print(f"{'':8} -> {finding.do}")
-    if any(f.code == "node.missing" for f in result):
+    if not seen.nodes.get("filter_node"):
         return 2
     limit = Level.WARNING if arguments.strict else Level.ERROR
     return 1 if any(f.level >= limit for f in result) else 0

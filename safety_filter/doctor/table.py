@@ -75,6 +75,11 @@ TABLE: dict[str, Row] = {
         "Remove them: an arm takes whichever command came last. SROS2 can forbid it, see"
         " docs/security.md.",
     ),
+    "arm.type": Row(
+        _E, "{topic} carries {type} for the arm; {listener} reads {types}",
+        "Choose the output that the controller takes (`output:=`), or name the topic of the"
+        " controller that takes this one (`output_topic:=`).",
+    ),
     "arm.unheard": Row(
         _W, "nobody listens to {topic}, where the commands for the arm go",
         "Start the arm's controller, or remap the monitor's output to its topic.",

@@ -200,10 +200,11 @@ class Doctor(Node):
         for topic, types in self.get_publisher_names_and_types_by_node(last, self.get_namespace()):
             ours = last == "monitor_node" or topic.endswith(f"/{kind}_out")
             if ours and types[0] in ARM_TYPES:
-                seen.arm_topic = topic
+                seen.arm_topic, seen.arm_type = topic, types[0]
                 publishers = self.get_publishers_info_by_topic(topic)
                 seen.arm_publishers = [p.node_name for p in publishers]
-                seen.arm_listeners = len(self.get_subscriptions_info_by_topic(topic))
+                listeners = self.get_subscriptions_info_by_topic(topic)
+                seen.arm_listeners = [Endpoint(s.node_name, s.topic_type) for s in listeners]
 
     def _stream(self, name: str, topic: str, kind: str, limits: dict[str, Any]) -> Stream:
         role = ROLES[kind]

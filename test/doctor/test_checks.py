@@ -17,6 +17,7 @@ from safety_filter.doctor.machine import other_users
 from safety_filter.doctor.table import TABLE, Level, found
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
+ARRAY, PLAN = "std_msgs/msg/Float64MultiArray", "trajectory_msgs/msg/JointTrajectory"
 CLOUD = "sensor_msgs/msg/PointCloud2"
 TOPIC = "/perception_node/obstacles"
 
@@ -43,7 +44,8 @@ def _seen(stream: Stream | None = None, **changes: Any) -> Seen:
             "perception_node": (0, "tracking", {"latency_image_to_obstacles_ms_p99": "120"}),
         },
         "streams": [stream or _stream()], "arm_topic": "/arm/joint_velocity",
-        "arm_publishers": ["monitor_node", "filter_node"], "arm_listeners": 1,
+        "arm_publishers": ["monitor_node", "filter_node"], "arm_type": ARRAY,
+        "arm_listeners": [Endpoint("controller", ARRAY)],
         "base_frames": ("base",), "bound": 0.3, "rmw": "rmw_fastrtps_cpp", "rtprio": 98,
         "governor": "performance", "shm_free": 2**30, "shm_needed": 2**27, "profile": True,
         "overlap": 0.9, "arm_pixels": 5000,
@@ -73,7 +75,8 @@ CASES: dict[str, Seen] = {
     "rt.denied": _seen(**_state(0, "PASS", warning="not permitted")),
     "deadline.misses": _seen(**_state(0, "PASS", ticks="1000", deadline_misses="30")),
     "arm.publishers": _seen(arm_publishers=["monitor_node", "moveit"]),
-    "arm.unheard": _seen(arm_listeners=0),
+    "arm.type": _seen(arm_listeners=[Endpoint("controller", PLAN)]),
+    "arm.unheard": _seen(arm_listeners=[]),
     "topic.unpublished": _seen(_stream(publishers=[], count=0)),
     "topic.silent": _seen(_stream(count=0, ages=[])),
     "topic.type": _seen(_stream(publishers=[Endpoint("x", "vision_msgs/msg/Detection3DArray")])),
@@ -116,6 +119,13 @@ def test_perception_may_allow_for_more_than_the_filter_or_be_another(
     acceleration: float, hidden: float | None
 ) -> None:
     assert _codes(_seen(acceleration=acceleration, hidden_acceleration=hidden)) == FINE
+
+
+def test_a_monitor_that_the_filter_waits_for_is_told_as_missing() -> None:
+    alone = {"filter_node": 1}
+    (missing,) = [f for f in findings(_seen(nodes=alone)) if f.code == "node.missing"]
+    assert missing.says.startswith("monitor_node")
+    assert "node.missing" not in _codes(_seen(nodes=alone, monitored=False))
 
 
 def test_what_is_optional_may_be_silent() -> None:

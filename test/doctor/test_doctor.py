@@ -6,8 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from ros_rig import PATIENT, Rig, running
 from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from safety_filter import graph
 from safety_filter.cli import main
@@ -29,7 +34,8 @@ def test_live_graph_in_order_and_with_faults(
         graph.NODES[name].with_parameters(**PATIENT[name])
         for name in ("filter_node", "monitor_node")
     ]
-    with running(tmp_path, *specs):
+    controller = Context()  # a participant of its own: one cannot read a topic as two types
+    with running(tmp_path, *specs) as processes:
         rig = Rig("arm/joint_velocity")
         try:
             rig.wait_passing()
@@ -39,7 +45,10 @@ def test_live_graph_in_order_and_with_faults(
             wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
             assert not [c for c in found if c.startswith(wiring)], found
 
-            # A second commander, a silent policy, a foreign frame
+            # A second commander, another controller, a silent policy, a foreign frame
+            rclpy.init(context=controller, signal_handler_options=SignalHandlerOptions.NO)
+            other = Node("other_controller", context=controller)
+            other.create_subscription(JointTrajectory, "arm/joint_velocity", print, COMMAND)
             rig.node.create_publisher(Float64MultiArray, "arm/joint_velocity", COMMAND)
             rig.alter_cloud = lambda m: setattr(m.header, "frame_id", "camera")
             rig.twist = None
@@ -47,10 +56,17 @@ def test_live_graph_in_order_and_with_faults(
             code, found = _codes(capsys)
             assert code == 1
             assert "rig" in found.get("arm.publishers", ""), found
+            assert "other_controller reads trajectory_msgs" in found["arm.type"]
             assert "'camera'" in found["frame.unknown"]
             assert "/vla_node/twist" in found["topic.silent"]
             assert found["state.stopped"].startswith("filter_node says: STOPPED perception")
+
+            processes.stop(["monitor_node"])
+            rig.wait_state("filter_node", "STOPPED monitor")
+            code, found = _codes(capsys)
+            assert code == 1 and found["node.missing"].startswith("monitor_node is not there")
         finally:
+            rclpy.try_shutdown(context=controller)
             rig.close()
 
 
