@@ -79,6 +79,9 @@ class Operator:
         request = SetParametersAtomically.Request(parameters=rows)
         service = f"{name}/set_parameters_atomically"
         result = self._ask(SetParametersAtomically, service, request).result
+        if "undeclared" in result.reason:  # rclpy does not say which
+            text = f"not a parameter of {name}: one of {', '.join(values)}"
+            return False, f"{text}; `safety-filter parameters {name}` lists them"
         return bool(result.successful), str(result.reason) or "set"
 
     def say(self, text: str, topic: str = "instruction") -> list[str]:

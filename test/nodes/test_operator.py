@@ -42,6 +42,10 @@ def test_stop_reset_transitions_and_parameters(
             # All or none, with the reason
             code, told = _call(capsys, "set", "obstacle_acceleration:=3.0", "rate:=200.0")
             assert code == 1 and "rate" in told
+            code, told = _call(capsys, "set", "obstacle_acceleration:=-2.0")
+            assert code == 1 and "-2" in told
+            code, told = _call(capsys, "set", "obstacle_aceleration:=2.0")
+            assert code == 1 and "not a parameter of filter_node: one of obstacle_acel" in told
             code, told = _call(capsys, "activate")
             assert code == 1 and "refused" in told
             assert _call(capsys, "deactivate") == (0, "filter_node: deactivate: done\n")
