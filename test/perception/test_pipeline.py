@@ -321,3 +321,22 @@ def test_what_the_detector_takes_for_one_thing_again_and_again_is_one(bench, cel
     assert int(track["id"]) == first
     assert np.linalg.norm(centre(track) - at) < 0.008
     np.testing.assert_allclose([track["sx"], track["sy"]], 0.038, atol=0.008)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_two_things_that_the_detector_takes_for_one_stay_covered(bench, cell, shapes, side):
+    """Each is seen for itself, then they touch and one mask holds both, for good."""
+    cell.put("cube", shapes["cube"], (0.5, 0.0, 0.022), 0.0, 0)
+    cell.put("can", shapes["can"], (0.5, side * 0.06, 0.034), 0.0, 2)
+    for _ in range(10):
+        bench.look()
+    cell.put("can", shapes["can"], (0.5, side * 0.049, 0.034))
+    del cell.classes["can"]
+    apart = cell.detections
+    cell.detections = lambda masks: apart({"cube": masks["cube"] | masks["can"]})
+    for _ in range(30):
+        result = bench.look()
+        depth, masks = cell.picture()
+        points = cell.points(depth)
+        seen = (masks["cube"] | masks["can"]) & (points[..., 2] > 0.01)
+        assert covered(result.tracks, points[seen]).mean() > 0.98
