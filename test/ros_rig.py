@@ -25,6 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -281,6 +282,35 @@ class Rig:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)
+
+
+class SimulatedTime:
+    """`/clock`, which may be set while it runs; the stamps of a rig follow it."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._publisher = rig.node.create_publisher(Clock, "/clock", 10)
+        self._offset = 1000.0 - time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        rig.alter_joints = rig.alter_twist = rig.alter_cloud = self._stamp
+
+    def now(self) -> float:
+        return time.monotonic() + self._offset
+
+    def leap(self, seconds: float) -> None:
+        self._offset += seconds
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join(timeout=2.0)
+
+    def _stamp(self, msg: JointState | TwistStamped | PointCloud2) -> None:
+        msg.header.stamp = conversion.stamp(self.now())
+
+    def _run(self) -> None:
+        while not self._end.wait(0.004):
+            self._publisher.publish(Clock(clock=conversion.stamp(self.now())))
 
 
 @contextmanager

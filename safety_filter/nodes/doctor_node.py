@@ -18,7 +18,7 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import parameter_value_to_python
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import HistoryPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import get_rmw_implementation_identifier
@@ -60,7 +60,7 @@ FRAMED = ("obstacles", "command")
 WANTED = {
     "filter_node": (
         *LIMITS.values(), "base_frames", "future_tolerance", "monitored", "output", "frame",
-        "obstacle_acceleration",
+        "obstacle_acceleration", "use_sim_time",
     ),
     "perception_node": (
         "extrinsics", "camera_xyz", "camera_xyzw", "robot", "urdf", "description", "frame", "sync",
@@ -96,6 +96,8 @@ class Doctor(Node):
             )
         seen = Seen(nodes={n: c for n, c in names.items() if n in NODES}, wanted=("filter_node",))
         parameters = {n: self._ask(n) for n in WANTED if names.get(n)}
+        if parameters.get("filter_node", {}).get("use_sim_time"):  # ages are on the filter's clock
+            self.set_parameters([Parameter("use_sim_time", value=True)])
         self._of_machine(seen)
         self._of_filter(seen, parameters.get("filter_node", {}))
         # None where it is another perception

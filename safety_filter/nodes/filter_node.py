@@ -331,7 +331,7 @@ class FilterNode(ManagedNode):
             return "inactive"
         if self._monitor_fault:
             return f"STOPPED monitor: {self._monitor_fault}"
-        return filter_state.message(decision)
+        return filter_state.message(decision, self._rejected.get("joint_states", ""))
 
     def _level(self, decision: Decision) -> bytes:
         if not self.active:

@@ -10,11 +10,15 @@ COVERAGE = {
 }
 
 
-def message(decision: Decision) -> str:
-    """PASS, FILTERED, or STOPPED with the short reason and, after a colon, the fault in words."""
+def message(decision: Decision, joints: str = "") -> str:
+    """PASS, FILTERED, or STOPPED with the short reason and, after a colon, the fault in words.
+
+    joints: why the newest joint state could not be read, which the decision does not know.
+    """
     if decision.state != "STOPPED":
         return decision.state
-    return f"STOPPED {decision.reason}: {decision.detail}"
+    told = joints if joints and decision.reason == "joint_state" else decision.detail
+    return f"STOPPED {decision.reason}: {told}"
 
 
 def values(decision: Decision) -> dict[str, object]:

@@ -10,7 +10,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from ros_rig import PATIENT, Rig, running
+from ros_rig import PATIENT, Rig, SimulatedTime, running
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
@@ -67,6 +67,23 @@ def test_live_graph_in_order_and_with_faults(
             assert code == 1 and found["node.missing"].startswith("monitor_node is not there")
         finally:
             rclpy.try_shutdown(context=controller)
+            rig.close()
+
+
+def test_ages_are_on_the_clock_of_the_filter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**PATIENT["filter_node"], "use_sim_time": True, "monitored": False}
+    settings["future_tolerance"] = 0.1
+    with running(tmp_path, graph.NODES["filter_node"].with_parameters(**settings)):
+        rig = Rig()
+        clock = SimulatedTime(rig)
+        try:
+            rig.wait_passing("filter_node")
+            _, found = _codes(capsys)
+            assert not [c for c in found if c.startswith(("clock.", "age."))], found
+        finally:
+            clock.close()
             rig.close()
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import TwistStamped
-from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, obstacle, passing, running
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState, PointCloud2
+from ros_rig import (
+    EVENT_SECONDS,
+    PATIENT,
+    START_SECONDS,
+    Rig,
+    SimulatedTime,
+    obstacle,
+    passing,
+    running,
+)
 
 from safety_filter import graph
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
-from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import LATCHED
 
 pytestmark = pytest.mark.ros
@@ -110,42 +113,13 @@ def test_an_answer_that_fails_verification_stops(tmp_path: Path) -> None:
         rig.restore(NODE)
 
 
-class _SimulatedTime:
-    """`/clock`, which may be set while it runs; the stamps of a rig follow it."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._publisher = rig.node.create_publisher(Clock, "/clock", 10)
-        self._offset = 1000.0 - time.monotonic()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        rig.alter_joints = rig.alter_twist = rig.alter_cloud = self._stamp
-
-    def now(self) -> float:
-        return time.monotonic() + self._offset
-
-    def leap(self, seconds: float) -> None:
-        self._offset += seconds
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join(timeout=2.0)
-
-    def _stamp(self, msg: JointState | TwistStamped | PointCloud2) -> None:
-        msg.header.stamp = conversion.stamp(self.now())
-
-    def _run(self) -> None:
-        while not self._end.wait(0.004):
-            self._publisher.publish(Clock(clock=conversion.stamp(self.now())))
-
-
 @pytest.mark.parametrize("seconds", [-5.0, 5.0])
 def test_what_came_before_a_jump_of_the_clock_counts_as_not_received(
     tmp_path: Path, seconds: float
 ) -> None:
     with running(tmp_path, SPEC.with_parameters(use_sim_time=True, future_tolerance=0.1)):
         rig = Rig()
-        clock = _SimulatedTime(rig)
+        clock = SimulatedTime(rig)
         told: list[str] = []
         rig.node.create_subscription(
             DiagnosticStatus, f"{NODE}/state", lambda m: told.append(m.message), LATCHED

@@ -130,6 +130,8 @@ def test_stops_on_joint_states_that_cannot_be_used(rig: Rig, fault: str) -> None
     rig.alter_joints = JOINT_FAULTS[fault]
     rig.wait_state(NODE, "STOPPED joint_state")
     assert _still(rig)
+    if fault == "missing joint":
+        assert "expected panda_joint7, got ['panda_joint1'" in rig.message(NODE)
 
 
 def test_stops_when_joint_states_fall_silent(rig: Rig) -> None:
