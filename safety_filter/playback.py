@@ -47,8 +47,11 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
     return list(_chosen(values).values())
 
 
-def topics(values: Mapping[str, str]) -> list[str]:
-    """The topics to play: what the nodes read and no node of this launch publishes."""
+def topics(values: Mapping[str, str], needed: bool = False) -> list[str]:
+    """The topics to play: what the nodes read and no node of this launch publishes.
+
+    needed: only those without which the filter would stand still.
+    """
     chosen = _chosen(values)
     read = dict(chosen["filter_node"].remappings)
     kind = values.get("command", "twist")
@@ -59,7 +62,7 @@ def topics(values: Mapping[str, str]) -> list[str]:
     wanted = {read["joint_states"], read["~/obstacles"]}
     wanted.add(read.get(command, command.replace("~", "filter_node")))
     for name in ("vla_node", "perception_node"):
-        if name in chosen:
+        if name in chosen and not needed:
             wanted |= {target for _, target in chosen[name].remappings}
     made = {"perception_node/obstacles"} if "perception_node" in chosen else set()
     if "vla_node" in chosen:
@@ -73,7 +76,7 @@ def player(values: Mapping[str, str]) -> list[str]:
     """Command line that plays the bag: those of `topics` that are in it.
 
     Raises:
-        ValueError: the bag cannot be read, or has none of them.
+        ValueError: the bag cannot be read, or lacks one that the filter needs.
     """
     from safety_filter.bags.reader import Bag, BagError
 
@@ -83,10 +86,11 @@ def player(values: Mapping[str, str]) -> list[str]:
     except BagError as error:
         raise ValueError(f"bag: {error}") from error
     chosen = [topic for topic in wanted if topic in there]
-    if not chosen:
+    missing = [topic for topic in topics(values, needed=True) if topic not in there]
+    if missing:
         raise ValueError(
-            f"bag: expected some of {', '.join(wanted)}, got {', '.join(there)}; name its topics"
-            " with the launch arguments"
+            f"bag: expected {', '.join(missing)}, got {', '.join(there)}; name its topics with the"
+            " launch arguments"
         )
     return [
         sys.executable, "-m", "safety_filter.cli", "play", values["bag"],

@@ -313,6 +313,8 @@ def test_replay_says_what_is_wrong_with_the_bag(launching: Any, bag: str) -> Non
         _launched("replay")
     with pytest.raises(ValueError, match=r"got .*/filter_node/joint_velocity_out"):
         _launched("replay", bag=bag, namespace="elsewhere")
+    with pytest.raises(ValueError, match=r"bag: expected /joint_states, got .*/sim_node/joint_s"):
+        _launched("replay", bag=bag, joint_states="/joint_states")
     with pytest.raises(ValueError, match="bag: "):
         _launched("replay", bag="/nowhere")
 
