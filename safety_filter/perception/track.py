@@ -36,6 +36,7 @@ class Track:
     misses: int = 0
     oversize: int = 0  # sightings in a row that show more than its extent
     one: int = 0  # detections of late that show it and more as one thing
+    beside: bool = False  # whether the first of them was of another known thing, too
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now

@@ -122,7 +122,8 @@ class Tracker:
         Where a blob is larger than a thing that is expected in it, what lies on the remembered
         surface of that thing is one blob, the rest another of no known class. Of unknown things
         nobody knows where they end: they may have shown more of themselves. What the detector
-        takes for one thing over and over is one, and was larger than remembered.
+        takes for one thing over and over is one, and was larger than remembered, unless
+        another one was known beside it.
         """
         out: list[Blob] = []
         raw: list[Measurement] = []
@@ -135,8 +136,10 @@ class Tracker:
                 rest = _beside(track, blob, seen.axes, measure)
                 if rest.sum() < self.params.cluster_min_pixels or rest.all():
                     continue
+                if track.one == 0:
+                    track.beside = self._known_beside(track, blob.points[rest])
                 track.one += blob.class_id != UNKNOWN_CLASS and not track.attached
-                if track.one > _ONE_HITS:
+                if track.one > _ONE_HITS and not track.beside:
                     track.forget_shape()
                     continue
                 parts[len(out)] = track
@@ -156,6 +159,17 @@ class Tracker:
             return False
         offset = seen.axes.T @ (track.position - seen.centre)
         return bool(np.any(seen.half > track.half + 0.006) and np.all(np.abs(offset) < seen.half))
+
+    def _known_beside(self, track: Track, rest: F64) -> bool:
+        """Whether the points (n, 3) beside a track are of another thing of a known class.
+
+        What only depth showed there may have been its own other side.
+        """
+        low, high = rest.min(axis=0), rest.max(axis=0)
+        return any(t is not track and t.confirmed
+                   and t.class_id not in {*self.supports, UNKNOWN_CLASS}
+                   and bool(np.all((t.position > low - t.half) & (t.position < high + t.half)))
+                   for t in self.tracks)
 
     # -- association ------------------------------------------------------------------------
 

@@ -324,7 +324,7 @@ def test_what_the_detector_takes_for_one_thing_again_and_again_is_one(bench, cel
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_two_things_that_the_detector_takes_for_one_stay_covered(bench, cell, shapes, side):
+def test_two_things_that_one_mask_holds_stay_two_and_covered(bench, cell, shapes, side):
     """Each is seen for itself, then they touch and one mask holds both, for good."""
     cell.put("cube", shapes["cube"], (0.5, 0.0, 0.022), 0.0, 0)
     cell.put("can", shapes["can"], (0.5, side * 0.06, 0.034), 0.0, 2)
@@ -340,3 +340,5 @@ def test_two_things_that_the_detector_takes_for_one_stay_covered(bench, cell, sh
         points = cell.points(depth)
         seen = (masks["cube"] | masks["can"]) & (points[..., 2] > 0.01)
         assert covered(result.tracks, points[seen]).mean() > 0.98
+    for at in ((0.5, 0.0), (0.5, side * 0.049)):
+        assert min(np.hypot(o["x"] - at[0], o["y"] - at[1]) for o in result.objects) < 0.012
