@@ -16,6 +16,7 @@ from safety_filter.perception.track import Track
 
 F64 = NDArray[np.float64]
 NEVER = 1e6
+_SURE = 0.01  # m, sigma of a position that is as good as certain
 _GATE_GROWTH = 0.15  # m by which what is uncertain of a position widens the gate at most
 
 
@@ -35,6 +36,8 @@ def mismatch(track: Track, blob: Blob, seen: Measurement, params: PerceptionPara
     sigma = np.hypot(np.maximum(seen.sigma, 0.005), slack)
     r = (seen.axes * sigma**2) @ seen.axes.T
     cost = track.state.distance(seen.centre, r)
+    # Of two tracks that a sighting fits, the one that says where it is more closely has it.
+    vague = max(0.0, float(np.linalg.slogdet((track.state.p[:3, :3] + r) / _SURE**2)[1]))
     # A turn within one step must not cost the track its id, nor a fall out of the hand.
     reach = 0.06 if track.attached else 0.02
     turn = State(track.state.x, track.state.p + np.eye(6) * reach**2)
@@ -46,7 +49,7 @@ def mismatch(track: Track, blob: Blob, seen: Measurement, params: PerceptionPara
         cost += 14.0 if known else 2.0
     ratio = np.log(np.maximum(seen.half, 0.005) / np.maximum(track.half, 0.005))
     full = seen.sides & track.clean
-    return cost + 4.0 * float(np.sum(ratio[full] ** 2)) + (0.0 if track.confirmed else 1.0)
+    return cost + vague + 4.0 * float(np.sum(ratio[full] ** 2)) + (0.0 if track.confirmed else 1.0)
 
 
 def associate(tracks: Sequence[Track], blobs: Sequence[Blob], raw: Sequence[Measurement],

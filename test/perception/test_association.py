@@ -7,6 +7,8 @@ import pytest
 from sightings import Scenario
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.perception.kalman import State
+from safety_filter.perception.motion import Motion
 
 AT = np.array([0.5, 0.0, 0.1])
 
@@ -46,3 +48,20 @@ def test_what_comes_into_view_beside_a_thing_is_tracked_from_its_second_picture(
     for _ in range(2):
         s.step((AT, 3), (AT + [0.07, 0.0, 0.0], UNKNOWN_CLASS))
     assert sum(t.confirmed for t in s.tracker.tracks) == 2
+
+
+def test_what_shows_is_rather_the_thing_whose_place_is_known():
+    """One has been out of sight for long and could be anywhere near, the other just went."""
+    s = Scenario()
+    lost, near = AT, AT + [0.13, 0.0, 0.0]
+    for _ in range(20):
+        s.step((lost, 3), (near, 5))
+    s.hidden = True
+    for _ in range(12):
+        s.step((near, 5))
+    away, known = s.tracker.tracks
+    away.motion = Motion.of(State(away.state.x, np.eye(6) * 0.06**2), 0.9)
+    for _ in range(2):
+        s.step()
+    s.step((near - [0.04, 0.0, 0.0], UNKNOWN_CLASS))
+    assert (away.blob, known.blob) == (-1, 0)
