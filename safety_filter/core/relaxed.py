@@ -118,7 +118,7 @@ def _solve(hessian: Array, gradient: Array, rows: Array, lower: Array, upper: Ar
             break
         _optimum(w, count)
         w.step[:] -= w.x
-        if np.max(np.abs(w.step)) > STILL:
+        if count < n and np.max(np.abs(w.step)) > STILL:  # in a corner a step is rounding
             count = _move(w, count)
             continue
         worst = _worst(w, count)

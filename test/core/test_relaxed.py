@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,30 @@ def test_what_is_left_undecided_is_asked_of_the_back_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(relaxed, '_solve', undecided)
     answer = solve_relaxed(DaqpSolver(), problem, levels, np.zeros(N))
     assert answer.found and np.abs(answer.x - expected).max() < 1e-8
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without compilation, so that an index out of bounds is an error and not a torn heap."""
+    for name, function in list(vars(relaxed).items()):
+        if hasattr(function, 'py_func'):
+            monkeypatch.setattr(relaxed, name, function.py_func)
+
+
+@pytest.mark.usefixtures('interpreted')
+def test_a_corner_that_rounding_moves_has_no_further_bound() -> None:
+    """Rows of a benchmark step that meet at an angle so sharp that their corner is 4e-10 off."""
+    saved = np.load(Path(__file__).parent / 'corner.npz')
+    problem = Problem(*(saved[name] for name in Problem._fields))
+    ours, theirs = both(problem, saved['levels'], saved['start'])
+    assert ours.found and np.abs(ours.x - theirs.x).max() < 1e-7
+
+
+@pytest.mark.usefixtures('interpreted')
+def test_no_index_is_out_of_bounds() -> None:
+    for seed in range(30):
+        problem, levels = clash(seed, 24)
+        assert solve_relaxed(NoSolver(), problem, levels, np.zeros(N)).found
 
 
 @pytest.mark.parametrize('where', ['hessian', 'gradient', 'rows', 'lower', 'upper'])
