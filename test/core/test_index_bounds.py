@@ -1,4 +1,4 @@
-"""Compiled code does not look at its indices: run once with numba's checks on, it must not fail."""
+"""Compiled code does not look at its indices: with numba's checks on it must not fail."""
 
 from __future__ import annotations
 
