@@ -134,7 +134,7 @@ def separating_normal(dx: float, dy: float, dz: float, axes: Array,
         shortest, along = e2, w2
     t = max(np.sqrt(along) - shortest, np.sqrt(w0 + w1 + w2) - max(e0, e1, e2))
     t = max(t, -shortest * (1.0 - 1e-6))
-    for _ in range(8):
+    for _ in range(16):
         r0, r1, r2 = 1.0 / (e0 + t), 1.0 / (e1 + t), 1.0 / (e2 + t)
         p0, p1, p2 = w0 * r0 * r0, w1 * r1 * r1, w2 * r2 * r2
         value = p0 + p1 + p2 - 1.0
