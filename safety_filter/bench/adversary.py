@@ -28,7 +28,7 @@ CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE = range(6)
 elsewhere at its next turn."""
 LUNGE_PERIOD = 1.0
 LEAD = np.radians(20.0)
-"""The lead that came nearest of those tried, 20, 45 and 80 degrees."""
+"""How far a standing error may be ahead, rad."""
 LEAD_SPEED = 0.05
 """Speed of the arm past an obstacle from which on its lead is full, m/s."""
 NO_RESERVE = {'comfort_margin': 0.0, 'comfort_share': 1.0, 'sighting_interval': 0.0}

@@ -216,6 +216,27 @@ def test_qp_failure_stops(bench: Bench) -> None:
     assert 'broken: cycling' in decision.detail and not decision.qd.any()
 
 
+def test_each_step_that_the_solver_cannot_do_brakes(panda: RobotModel) -> None:
+    """Ten iterations are too few for some steps among fifty obstacles: those brake along
+    the last command, and it goes on with the next that can be solved."""
+    bench = filtered_bench(panda, qp_iterations=10)
+    turns = np.random.default_rng(0).normal(size=(50, 3))
+    turns *= 0.25 / np.linalg.norm(turns, axis=1)[:, None]
+    tool = bench.safety._kinematics.tool(bench.q)[1]
+    cage = np.concatenate([track(tool + turn, id=k) for k, turn in enumerate(turns)])
+    failed = 0
+    for _ in range(750):
+        before = bench.dq
+        decision = bench.step(np.array([0.0, 0.1, 0.0, 0.0, 0.0, 0.0]), cage, 'twist')
+        if decision.reason == 'solver':
+            failed += 1
+            assert decision.state == 'STOPPED' and 'iteration limit' in decision.detail
+            left = float(decision.qd @ before) / float(before @ before)
+            assert 0.0 <= left < 1.0 and np.abs(decision.qd - left * before).max() < 1e-9
+    assert failed
+    assert any(bench.step(np.full(7, 0.01)).state == 'PASS' for _ in range(50))
+
+
 @pytest.mark.parametrize('x, words', [(np.full(7, 9.0), 'box'), (np.full(7, np.nan), 'box'),
                                       (np.full(7, 2e9), 'box')])
 def test_a_solvers_answer_is_verified(bench: Bench, x: Any, words: str) -> None:
