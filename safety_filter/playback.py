@@ -66,7 +66,7 @@ def topics(values: Mapping[str, str], needed: bool = False) -> list[str]:
             wanted |= {target for _, target in chosen[name].remappings}
     made = {"perception_node/obstacles"} if "perception_node" in chosen else set()
     if "vla_node" in chosen:
-        made |= {"vla_node/twist", "vla_node/attention"}
+        made |= {"vla_node/twist", "vla_node/attention", "vla_node/wrist_attention"}
     namespace = values.get("namespace", "").strip("/")
     prefix = f"/{namespace}/" if namespace else "/"
     return sorted(t if t.startswith("/") else prefix + t for t in wanted - made)

@@ -20,5 +20,5 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     VlaModel(VlaConfig()).save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
-    HeadProfile(fingerprint(folder), (1, 0), (2, 1)).save(folder / "profile.yaml")
+    HeadProfile(fingerprint(folder), (1, 0), (2, 1), wrist=(0, 2)).save(folder / "profile.yaml")
     return folder

@@ -99,11 +99,11 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         if name in left_out:
             continue
         spec = graph.NODES[name].with_remappings({**names, **remappings})
-        # config/filter.yaml declares the bounds of the simulated cell: not those of yours
-        is_filter = name == "filter_node"
+        # These files declare the simulated cell, its bounds and its camera in the hand: not yours
+        of_cell = name in ("filter_node", "perception_node")
         spec = graph.replace(
             spec.with_parameters(**shared, **parameters),
-            config=None if is_filter else spec.config,
+            config=None if of_cell else spec.config,
             # A file of the user's knows their arm better
             defaults=defaults.get(name, {}),
         )

@@ -38,12 +38,13 @@ TYPES = {
     "camera_info": ms.CAMERA_INFO,
     "camera_pose": ms.POSE,
     "attention": ms.IMAGE,
+    "wrist_attention": ms.IMAGE,
     "wrist_image": ms.IMAGE,
     "instruction": ms.STRING,
 }
 ROLES = ("joint_states", "twist", "joint_command")  # of which ticks can be made up
-UPSTREAM = ("image", "depth", "camera_info", "camera_pose", "attention", "wrist_image",
-            "instruction")  # fmt: skip
+UPSTREAM = ("image", "depth", "camera_info", "camera_pose", "attention",
+            "wrist_attention", "wrist_image", "instruction")  # fmt: skip
 # How a topic is found where neither the bag nor the caller says it: by the end of its name
 _ENDINGS = {
     "joint_states": ("joint_states",),
@@ -58,6 +59,7 @@ _ENDINGS = {
     "camera_info": ("scene/camera_info", "color/camera_info", "/camera_info"),
     "camera_pose": ("scene/camera_pose", "/camera_pose"),
     "attention": ("/attention",),
+    "wrist_attention": ("/wrist_attention",),
     "wrist_image": ("wrist/image", "/wrist_image"),
     "instruction": ("/instruction",),
 }

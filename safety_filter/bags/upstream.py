@@ -32,6 +32,7 @@ JOINT_AGE = 0.1  # s: joints must be known this close to the picture
 NO_DELAY = 0.1  # s from picture to result where no recorded result tells it
 POLICY_PERIOD = 0.2  # s between two calls of the policy where none was recorded
 Array = NDArray[np.float64]
+_MAPS = ("attention", "wrist_attention")
 
 
 class Joints:
@@ -151,8 +152,11 @@ def perceive(path: Path, recording: Recording, settings: Settings,
         perception = Perception(tuning, Detector.load(DEFAULT_WEIGHTS), mask)
     except (ParamError, DetectorError, ValueError, OSError) as error:
         raise BagError(f"perception: {error}") from error
+    if "wrist_attention" in source.topics and not tuning.wrist_fov:
+        recording.notes.append("perception: wrist_attention is not used without wrist_fov and the"
+                               " hand-eye calibration; give the live run's parameter file")
     looking = _Looking(recording, source.joints, perception)
-    for role, _, message in source.messages((*roles, "attention", "instruction")):
+    for role, _, message in source.messages((*roles, *_MAPS, "instruction")):
         looking.take(role, message)
     if not looking.found:
         raise BagError(f"{path}: no picture with depth, pose and joints of the same time")
@@ -168,29 +172,29 @@ class _Looking:
         self._recorded = {stamp_of(cloud) for _, cloud in recording.clouds}
         self._pictures = {role: _ByStamp() for role in ("image", "depth", "camera_pose")}
         self._info: Any = None
-        self._attention: Any = None
+        self._maps: dict[str, Any] = {}  # those not yet used
         self._done: set[float] = set()
 
     def take(self, role: str, message: Any) -> None:
         """Take the next message; complete pictures become tracks."""
         if role == "camera_info":
             self._info = message
-        elif role == "attention":
-            self._attend(message)
+        elif role in _MAPS:
+            self._attend(role, message)
         elif role == "instruction":
             self._perception.instruct(message.data)
         else:
             self._pictures[role].add(message)
             self._look(ms.seconds(message.header.stamp))
 
-    def _attend(self, message: Any) -> None:
-        from safety_filter.perception.targets import AttentionMap
+    def _attend(self, role: str, message: Any) -> None:
+        from safety_filter.perception.gaze import AttentionMap
 
         stamp, profile = ms.seconds(message.header.stamp), message.header.frame_id.partition("#")
         try:
-            self._attention = AttentionMap(stamp, images.float_map(message), profile[2])
+            self._maps[role] = AttentionMap(stamp, images.float_map(message), profile[2])
         except ValueError as error:
-            self._recording.notes.append(f"perception: attention at {stamp:.3f}: {error}")
+            self._recording.notes.append(f"perception: {role} at {stamp:.3f}: {error}")
 
     def _look(self, near: float) -> None:
         image, depth, pose = (p.near(near) for p in self._pictures.values())
@@ -207,12 +211,11 @@ class _Looking:
             images.registered(rgb, metres)
             result = self._perception.update(
                 stamp, rgb, metres, images.intrinsics(self._info), images.pose_matrix(pose),
-                *joints, self._attention,
+                *joints, *(self._maps.pop(role, None) for role in _MAPS),
             )  # fmt: skip
         except ValueError as error:
             self._recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")
             return
-        self._attention = None  # each map is used once
         sample = ObstacleSample(stamp, 0.0, pose.header.frame_id, result.tracks)
         self.found.append((stamp, sample))
 

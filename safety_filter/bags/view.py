@@ -80,7 +80,7 @@ class View:
         self._drawn = -np.inf
         self._ticks_seen = False
         self._said: dict[str, str] = {}
-        self._scene_size = (1, 1)
+        self._sizes = {"scene": (1, 1), "wrist": (1, 1)}  # of the last pictures
         self.unreadable: dict[str, int] = {}
         self._pen = {
             ms.IMAGE: self._image,
@@ -109,15 +109,16 @@ class View:
     def _image(self, topic: str, message: Any) -> None:
         log = self._stream.log
         if topic.endswith("attention"):
-            heat = _heat(images.float_map(message), self._scene_size)
-            log("pictures/scene/attention", rr.Image(heat, draw_order=1.0))
+            name = "wrist" if "wrist" in topic else "scene"
+            heat = _heat(images.float_map(message), self._sizes[name])
+            log(f"pictures/{name}/attention", rr.Image(heat, draw_order=1.0))
         elif message.encoding in images.DEPTH_ENCODINGS:
             log("pictures/depth", rr.DepthImage(images.depth(message), meter=1.0))
         else:
             picture = images.rgb(message)
             name = next((n for n in ("overlay", "wrist") if n in topic), "scene")
+            self._sizes[name] = picture.shape[:2]
             if name == "scene":
-                self._scene_size = picture.shape[:2]
                 log("world/camera/picture", rr.Image(picture).compress())
             log(f"pictures/{name}", rr.Image(picture).compress())
 

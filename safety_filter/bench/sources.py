@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from safety_filter.bench.cell import declared
 from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import SHAPES, Part, Shape
@@ -40,8 +42,8 @@ class Brain(Protocol):
 class VlaBrain:
     """The vision-language-action policy with its attention tap.
 
-    With `all_heads` the attention is the mean over all heads of the scene camera, in place of
-    the calibrated head of each phase.
+    With `all_heads` the attention is the mean over all heads of each camera, in place of the
+    calibrated head of each phase.
     """
 
     sees = True
@@ -49,21 +51,23 @@ class VlaBrain:
     def __init__(self, model: Path = SHIPPED, all_heads: bool = False) -> None:
         profile = model / PROFILE
         self.policy = Policy.load(model, profile if profile.exists() else None)
-        self._tap: AttentionTap | None = None
+        self._taps: list[AttentionTap] = []
         if all_heads:
             config = self.policy.model.config
             heads = [(i, j) for i in range(config.layers) for j in range(config.heads)]
-            self._tap = AttentionTap(self.policy.model, heads)
-            self._tap.attach()
+            self._taps = [AttentionTap(self.policy.model, heads, c) for c in ("scene", "wrist")]
+            for tap in self._taps:
+                tap.attach()
 
     def think(self, world: World, scene: Frame | None, wrist: Frame | None) -> PolicyOutput:
         assert scene is not None and wrist is not None
         out = self.policy.act(scene.rgb, wrist.rgb, proprioception(world),
                               world.scene.instruction, world.time)
-        if self._tap is None:
+        if not self._taps:
             return out
-        values = {name: getattr(out, name) for name in out.__dataclass_fields__}
-        return PolicyOutput(**{**values, "attention": self._tap.maps()[0].mean(0)})
+        scene_mean, wrist_mean = (tap.maps()[0].mean(0) for tap in self._taps)
+        return replace(out, attention=scene_mean,
+                       wrist_attention=wrist_mean if out.phase == "approach" else None)
 
 
 class ExpertBrain:
@@ -180,19 +184,19 @@ class RealEyes:
         from safety_filter.perception.params import PerceptionParams
         from safety_filter.perception.pipeline import Perception
 
-        chosen = PerceptionParams(**(params or {}))
+        chosen = PerceptionParams(**{**declared("perception", PerceptionParams), **(params or {})})
         self.perception = Perception(chosen, Detector.load(), panda_mask())
 
     def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
-        from safety_filter.perception.targets import AttentionMap
+        from safety_filter.perception.gaze import AttentionMap
 
         assert scene is not None
         if world.steps == 0:
             self.perception.reset()
             self.perception.instruct(world.scene.instruction)
         q, _, opening = world.joint_state()
-        attention = None
-        if thought is not None and thought.attention is not None:
-            attention = AttentionMap(thought.stamp, thought.attention, thought.profile_id)
+        maps = (thought.attention, thought.wrist_attention) if thought is not None else ()
+        attention = [None if m is None or thought is None
+                     else AttentionMap(thought.stamp, m, thought.profile_id) for m in maps]
         return self.perception.update(scene.stamp, scene.rgb, scene.depth, scene.K,
-                                      scene.T_base_cam, q, opening, attention).tracks
+                                      scene.T_base_cam, q, opening, *attention).tracks

@@ -117,6 +117,17 @@ def param(default: Any, unit: str, lo: float | None, hi: float | None, text: str
     return dataclasses.field(default=default, metadata=meta)
 
 
+def pose_fault(name: str, xyz: Sequence[float], xyzw: Sequence[float]) -> str | None:
+    """What is wrong with the parameters `name`_xyz and `name`_xyzw (unit quaternion), or None."""
+    if len(xyz) != 3 or len(xyzw) != 4:
+        return (f'{name}_xyz, {name}_xyzw: expected 3 and 4 numbers, got {len(xyz)} and'
+                f' {len(xyzw)}')
+    norm = math.hypot(*xyzw)
+    if abs(norm - 1.0) > 1e-3:
+        return f'{name}_xyzw: expected a unit quaternion, got norm {norm:g}'
+    return None
+
+
 class ParamTable(Generic[T]):
     """The parameters of one component, and the dataclass that holds their values.
 

@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -20,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from safety_filter import images
-from safety_filter.core.params import ParamError, ParamTable, param
+from safety_filter.core.params import ParamError, ParamTable, param, pose_fault
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
 from safety_filter.nodes.extrinsics import (
@@ -36,6 +35,7 @@ from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.perception.gaze import AttentionMap
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
 
@@ -64,15 +64,7 @@ class PerceptionNodeParams(RobotParams):
 
 
 def _pose_parameters(p: PerceptionNodeParams) -> str | None:
-    if len(p.camera_xyz) != 3 or len(p.camera_xyzw) != 4:
-        return (
-            f"camera_xyz, camera_xyzw: expected 3 and 4 numbers,"
-            f" got {len(p.camera_xyz)} and {len(p.camera_xyzw)}"
-        )
-    norm = float(np.linalg.norm(p.camera_xyzw))
-    if abs(norm - 1.0) > 1e-3:
-        return f"camera_xyzw: expected a unit quaternion, got norm {norm:g}"
-    return None
+    return pose_fault("camera", p.camera_xyz, p.camera_xyzw)
 
 
 TABLE = ParamTable.of(PerceptionNodeParams, (_pose_parameters,))
@@ -93,7 +85,9 @@ class PerceptionNode(ManagedNode):
         self._work = Source("perception", max(1.0, 2 * p.image_age))
         self._images, self._depths = ByStamp(), ByStamp()
         self._info: CameraInfo | None = None
-        self._attention_msg: Image | None = None
+        self._maps: dict[str, Latest[Image]] = {
+            name: Latest() for name in ("attention", "wrist_attention")
+        }
         self._last_map: np.ndarray | None = None  # for the overlay
         self._newest: Latest[tuple[Image, Image]] = Latest()
         self._instruction = self._told = ""  # the newest words, and those perception knows
@@ -109,7 +103,8 @@ class PerceptionNode(ManagedNode):
         self.create_subscription(Image, "image", self._on_image, NEWEST)
         self.create_subscription(Image, "depth", self._on_depth, NEWEST)
         self.create_subscription(CameraInfo, "camera_info", self._on_info, NEWEST)
-        self.create_subscription(Image, "attention", self._on_attention, NEWEST)
+        for name, newest in self._maps.items():
+            self.create_subscription(Image, name, newest.put, NEWEST)
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._figures: dict[str, float] = {}
@@ -125,7 +120,6 @@ class PerceptionNode(ManagedNode):
         from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
         from safety_filter.perception.pipeline import Perception
         from safety_filter.perception.robot_mask import RobotMask
-        from safety_filter.perception.targets import AttentionMap
         from safety_filter.perception.warm_up import warm_up
 
         cv2.setNumThreads(1)
@@ -153,7 +147,6 @@ class PerceptionNode(ManagedNode):
             )
         except (DetectorError, ValueError, OSError, ParamError) as error:
             raise ConfigureError(str(error)) from error
-        self._map = AttentionMap
         self._perception, self._told = Perception(tuning, detector, mask), ""
         warm_up(self._perception, len(robot.arm_joints))
         self._joints.configure(robot.arm_joints, robot.finger_joints)
@@ -192,9 +185,6 @@ class PerceptionNode(ManagedNode):
     def _on_info(self, msg: CameraInfo) -> None:
         self._camera.accept(time.monotonic())
         self._info = msg
-
-    def _on_attention(self, msg: Image) -> None:
-        self._attention_msg = msg
 
     def _on_instruction(self, msg: String) -> None:
         self._instruction = msg.data
@@ -249,9 +239,20 @@ class PerceptionNode(ManagedNode):
             raise conversion.MessageError(
                 f"joint_states: none within {self.params.joint_age:g} s of the image"
             )
+        attention, fault = self._attention("attention")
+        wrist_attention, wrist_fault = self._attention("wrist_attention")
+        if attention is not None:
+            self._last_map = attention.map
         start = time.perf_counter()
         result = self._perception.update(
-            stamp, rgb, metres, images.intrinsics(info), transform, *joints, self._attention()
+            stamp,
+            rgb,
+            metres,
+            images.intrinsics(info),
+            transform,
+            *joints,
+            attention,
+            wrist_attention,
         )
         self._obstacles.publish(conversion.cloud(result.tracks, stamp, self.params.frame))
         done = time.monotonic()
@@ -267,7 +268,7 @@ class PerceptionNode(ManagedNode):
             "target": "none" if result.selection.target is None else result.selection.target,
             "target_reason": result.selection.reason,
             "held": "none" if result.held is None else result.held,
-            "attention_fault": result.attention_fault or "",
+            "attention_fault": fault or wrist_fault or result.attention_fault or "",
         }
         watched = self._overlay.get_subscription_count() > 0
         # A little early is on time: pictures come at a rate of their own
@@ -285,19 +286,17 @@ class PerceptionNode(ManagedNode):
             frame_id = image.header.frame_id
             self._overlay.publish(conversion.image(picture, "rgb8", stamp, frame_id))
 
-    def _attention(self) -> Any | None:
-        """The newest map not yet used; an unreadable one is told and counts as none."""
-        msg, self._attention_msg = self._attention_msg, None
+    def _attention(self, name: str) -> tuple[AttentionMap | None, str]:
+        """The newest map of a topic not yet used, and why it cannot be read, if so."""
+        msg = self._maps[name].take(0.0)
         if msg is None:
-            return None
+            return None, ""
         try:
             values = images.float_map(msg)
         except conversion.MessageError as error:
-            self._facts = {**self._facts, "attention_fault": str(error)}
-            return None
-        self._last_map = values
+            return None, f"{name}: {error}"
         profile = msg.header.frame_id.partition("#")[2]
-        return self._map(conversion.seconds(msg.header.stamp), values, profile)
+        return AttentionMap(conversion.seconds(msg.header.stamp), values, profile), ""
 
     # -- state --------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class VlaNode(ManagedNode):
         self._twist = self.create_publisher(TwistStamped, "~/twist", COMMAND)
         self._gripper = self.create_publisher(Float64, "~/gripper", COMMAND)
         self._attention = self.create_publisher(Image, "~/attention", NEWEST)
+        self._wrist_attention = self.create_publisher(Image, "~/wrist_attention", NEWEST)
         self.create_subscription(Image, "image", self._on_image, NEWEST)
         self.create_subscription(Image, "wrist_image", self._on_wrist, NEWEST)
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
@@ -227,9 +228,14 @@ class VlaNode(ManagedNode):
         self._policy_rate.tick(time.monotonic())
         self._age.add(self.now() - stamp)
         self._player.push(out, self.now())
-        if out.attention is not None:
-            frame = f"{msg.header.frame_id}#{out.profile_id}"
-            self._attention.publish(conversion.image(out.attention, "32FC1", stamp, frame))
+        for publisher, map_, picture in (
+            (self._attention, out.attention, msg),
+            (self._wrist_attention, out.wrist_attention, wrist),
+        ):
+            if map_ is not None:
+                stamp = conversion.seconds(picture.header.stamp)
+                frame = f"{picture.header.frame_id}#{out.profile_id}"
+                publisher.publish(conversion.image(map_, "32FC1", stamp, frame))
 
     # -- outputs (executor) -------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safety_filter.core.params import ParamTable, param
+from safety_filter.core.params import ParamTable, param, pose_fault
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,16 @@ class PerceptionParams:
     lost_time: float = param(0.4, 's', 0.0, 5.0, 'a target whose lead is gone ends after', True)
     hidden_fraction: float = param(
         0.33, '-', 0.05, 0.95, 'a candidate less visible than this is hidden', True)
+    wrist_fov: float = param(
+        0.0, 'deg', 0.0, 170.0, 'field of view of the square picture that the policy gets of the'
+        ' camera in the hand; 0: attention to that is not used')
+    wrist_xyz: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0), 'm', -1.0, 1.0, 'position of its optical frame in the tool frame')
+    wrist_xyzw: tuple[float, ...] = param(
+        (0.0, 0.0, 0.0, 1.0), '-', -1.0, 1.0, 'its orientation')
+    hand_reach: float = param(
+        0.15, 'm', 0.0, 1.0, 'what is farther from the tool is never the target because of the'
+        ' camera in the hand', True)
     held_opening: float = param(
         0.074, 'm', 0.001, 0.2, 'gripper opening below which something may be held')
     held_distance: float = param(
@@ -135,8 +145,12 @@ def _open(p: PerceptionParams) -> str | None:
     return f'open_classes: {sorted(extra)} are not among support_classes' if extra else None
 
 
+def _wrist(p: PerceptionParams) -> str | None:
+    return pose_fault('wrist', p.wrist_xyz, p.wrist_xyzw)
+
+
 def _first(p: PerceptionParams) -> str | None:
     return _three(p) or _ordered(p)
 
 
-TABLE = ParamTable.of(PerceptionParams, (_first, _depths, _drops, _open))
+TABLE = ParamTable.of(PerceptionParams, (_first, _depths, _drops, _open, _wrist))

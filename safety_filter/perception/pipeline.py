@@ -14,12 +14,14 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame
 from safety_filter.perception.detector import Detection
+from safety_filter.perception.gaze import AttentionMap, drawn
 from safety_filter.perception.hidden import behind
 from safety_filter.perception.kalman import State
 from safety_filter.perception.params import PerceptionParams
@@ -34,12 +36,7 @@ from safety_filter.perception.shape import (
     outline,
     walls,
 )
-from safety_filter.perception.targets import (
-    AttentionMap,
-    Candidate,
-    Selection,
-    TargetSelector,
-)
+from safety_filter.perception.targets import Candidate, Selection, TargetSelector
 from safety_filter.perception.track import Track
 from safety_filter.perception.tracker import Tracker
 from safety_filter.perception.words import Classes, Colours, may_be_meant, meant
@@ -147,7 +144,7 @@ class Perception:
 
     def update(self, stamp: float, rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64,
                q: F64, opening: float, attention: AttentionMap | None = None,
-               ) -> PerceptionResult:
+               wrist_attention: AttentionMap | None = None) -> PerceptionResult:
         """Process one picture.
 
         Args:
@@ -156,6 +153,7 @@ class Perception:
             k: (3, 3) px. t_base_cam: (4, 4) pose of the optical frame.
             q: arm joints at `stamp`, rad. opening: of the gripper, m.
             attention: a new map, if one came since the last picture.
+            wrist_attention: the same of the camera in the hand.
 
         Raises:
             ValueError: inputs of the wrong kind, or a stamp before the last one.
@@ -194,13 +192,18 @@ class Perception:
         t_track = perf_counter()
         grip = Grip(stamp, float(opening), robot.t_base_tool)
         held = self.holding.update(grip, self.tracker.tracks)
-        self.selector.picture(stamp, owner)
-        self.classes.look(detections, owner, len(self.detector.names))
+        self.selector.scene.picture(stamp, owner)
+        if p.wrist_fov > 0:
+            seen = [t for t in self.tracker.tracks if t.confirmed and t.id != held]
+            self.selector.wrist.picture(
+                stamp, drawn(seen, p.wrist_fov, robot.t_base_tool @ self._hand_eye()))
+        whole = {t.id for t in self.tracker.tracks if t.clean}
+        self.classes.look(detections, owner, len(self.detector.names), whole, p.sure_score)
         self.colours.look(rgb, owner)
         for looks in (self.classes, self.colours):
             looks.forget({t.id for t in self.tracker.tracks})
-        fault = self.selector.attend(attention) if attention is not None else None
-        selection = self.selector.select(stamp, self._candidates(held))
+        fault = self._attend(attention, wrist_attention)
+        selection = self.selector.select(stamp, self._candidates(held, robot.t_base_tool[:3, 3]))
         released = self.holding.released[0] if self.holding.released else None
         tracks, objects = self._wire(stamp, selection, held, released)
         end = perf_counter()
@@ -281,17 +284,34 @@ class Perception:
         velocity = (tool[:3, 3] - before[1][:3, 3]) / dt
         return motion, np.concatenate([velocity - np.cross(omega, tool[:3, 3]), omega])
 
-    def _candidates(self, held: int | None) -> list[Candidate]:
+    def _hand_eye(self) -> F64:
+        """Pose (4, 4) of the hand's camera in the tool frame."""
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_quat(self.params.wrist_xyzw).as_matrix()
+        pose[:3, 3] = self.params.wrist_xyz
+        return pose
+
+    def _attend(self, scene: AttentionMap | None, wrist: AttentionMap | None) -> str | None:
+        """Have the selection take in new maps; returns why one was not used, or None."""
+        fault = None if scene is None else self.selector.scene.attend(scene)
+        if wrist is None or self.params.wrist_fov == 0:
+            return fault
+        of_wrist = self.selector.wrist.attend(wrist)
+        return fault or (of_wrist and f"wrist {of_wrist}")
+
+    def _candidates(self, held: int | None, tool: F64) -> list[Candidate]:
         """Tracks that may be meant: objects with an empty hand, supports with a full one.
 
         What the words of the instruction rule out is not meant.
         """
+        p = self.params
         full = held is not None
         tracks = [t for t in self.tracker.tracks
                   if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
         named = may_be_meant(self._meant[full], (t.id for t in tracks), self.classes, self.colours,
-                             self.params.named_share)
-        return [Candidate(t.id, t.visible < self.params.hidden_fraction, t.id in named)
+                             p.named_share)
+        return [Candidate(t.id, t.visible < p.hidden_fraction, t.id in named,
+                          float(np.linalg.norm(t.position - tool)) < p.hand_reach)
                 for t in tracks]
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,

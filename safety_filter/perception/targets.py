@@ -1,50 +1,26 @@
 """From attention to the target: which track the policy is about to approach, if that is clear.
 
-Score of a track: attention mass under its mask over a window, divided by its visible area over
-that window (a density; 1 is uniform attention). The best track is the target if it leads the
-second by a gap for a while, exceeds uniform attention by a floor, does not contradict the words
-of the instruction (`Candidate.named`), and no plausible candidate is hidden: a hidden candidate
-cannot be pointed at, and the confidence does not show it. A target once selected stays until its
-lead is gone (hysteresis). Everything else is no target: stale, unreadable or absent attention, no
-lead, a hidden candidate, attention to one class where the words name another. It fails closed:
-without a target every track is an obstacle.
+The best track by its score in the scene camera (`gaze.py`) is the target if it leads the second
+by a gap for a while, exceeds uniform attention by a floor, does not contradict the words of the
+instruction (`Candidate.named`), and no plausible candidate is hidden: a hidden candidate cannot be
+pointed at, and the confidence does not show it. What the scene camera hardly sees, the camera in
+the hand sees from above once the tool is near: among what is near the tool, its attention selects
+by the same rule. Where both cameras point clearly, but at different things, there is no target. A
+target once selected stays until its lead is gone (hysteresis). Everything else is no target:
+stale, unreadable or absent attention, no lead, a hidden candidate, attention to one class where
+the words name another. It fails closed: without a target every track is an obstacle.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from safety_filter.perception.gaze import Gaze
 from safety_filter.perception.params import PerceptionParams
 
-F32 = NDArray[np.float32]
-GRID = 64  # masks are kept at this resolution, px
-STAMP_TOLERANCE = 0.06  # s between a map's stamp and its picture's
-
-
-@dataclass(frozen=True)
-class AttentionMap:
-    """Attention of the selected heads: map (g, g) over the whole picture, >= 0; stamp s of it."""
-
-    stamp: float
-    map: F32
-    profile_id: str = ""
-
-    def fault(self) -> str | None:
-        """What makes the map unusable, or None."""
-        m = self.map
-        if m.ndim != 2 or min(m.shape) < 2:
-            return f"attention: expected a (g, g) map with g >= 2, got shape {m.shape}"
-        if not np.isfinite(m).all() or m.min() < 0:
-            return "attention: expected finite values >= 0"
-        if not m.sum() > 0:
-            return "attention: the map is empty"
-        return None
+Scores = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -58,132 +34,110 @@ class Selection:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A track that could be the target; `hidden`: too little of it shows to be pointed at;
-    `named`: the instruction may mean it."""
+    """A track that could be the target; `hidden`: too little of it shows to be pointed at in the
+    scene camera; `named`: the instruction may mean it; `near`: the camera in the hand may decide
+    that it is the target."""
 
     id: int
     hidden: bool
     named: bool = True
-
-
-def density(attention: F32, owner: NDArray[np.int32], ids: Sequence[int],
-            ) -> dict[int, tuple[float, float]]:
-    """Return id -> (mass, area), both as fractions of the whole picture.
-
-    attention (g, h) >= 0; owner (GRID, GRID) track ids.
-    """
-    scaled: F32 = np.asarray(cv2.resize(np.asarray(attention, np.float32), (GRID, GRID),
-                                        interpolation=cv2.INTER_NEAREST), np.float32)
-    scaled = scaled / max(float(scaled.sum()), 1e-12)
-    out = {}
-    for i in ids:
-        mask = owner == i
-        area = int(mask.sum())
-        if area:
-            out[i] = (float(scaled[mask].sum()), area / GRID**2)
-    return out
+    near: bool = False
 
 
 class TargetSelector:
-    """Keeps the window of scores and the current target; time is an argument."""
+    """Keeps what the cameras' attention says and the current target; time is an argument."""
 
     def __init__(self, params: PerceptionParams) -> None:
         self.params = params
         self.target: int | None = None
-        self._pictures: deque[tuple[float, NDArray[np.int32]]] = deque(maxlen=64)
-        self._scores: deque[tuple[float, dict[int, tuple[float, float]]]] = deque(maxlen=256)
-        self._last_map = float("-inf")
+        self.scene, self.wrist = Gaze(), Gaze()
         self._leader: tuple[int, float] | None = None  # who leads, since when
         self._doubt: float | None = None  # since when the target has not led
 
     def reset(self) -> None:
         """Forget target and attention, as on a new instruction; pictures stay."""
         self.target, self._leader, self._doubt = None, None, None
-        self._scores.clear()
-        self._last_map = float("-inf")
-
-    def picture(self, stamp: float, owner: NDArray[np.int32]) -> None:
-        """Remember which track owns which pixel (H, W; 0 for none) in the picture at `stamp`."""
-        small = cv2.resize(owner.astype(np.float32), (GRID, GRID),
-                           interpolation=cv2.INTER_NEAREST)
-        self._pictures.append((stamp, small.astype(np.int32)))
-
-    def attend(self, attention: AttentionMap) -> str | None:
-        """Add a map; returns why it was not used, or None.
-
-        A map no newer than the last one and a map whose picture was not seen count as none.
-        """
-        fault = attention.fault()
-        if fault is not None:
-            return fault
-        if attention.stamp <= self._last_map:
-            return "attention: not newer than the last map"
-        if not self._pictures:
-            return "attention: no picture yet"
-        stamp, owner = min(self._pictures, key=lambda p: abs(p[0] - attention.stamp))
-        if abs(stamp - attention.stamp) > STAMP_TOLERANCE:
-            return f"attention: no picture within {STAMP_TOLERANCE} s of its stamp"
-        ids = [int(i) for i in np.unique(owner) if i > 0]
-        self._scores.append((attention.stamp, density(attention.map, owner, ids)))
-        self._last_map = attention.stamp
-        return None
-
-    def window(self, now: float, ids: Sequence[int]) -> dict[int, float]:
-        """Density of each track over the window that ends at `now`, s."""
-        mass: dict[int, float] = dict.fromkeys(ids, 0.0)
-        area: dict[int, float] = dict.fromkeys(ids, 0.0)
-        for stamp, scores in self._scores:
-            if now - stamp <= self.params.attention_window:
-                for i, (m, a) in scores.items():
-                    if i in mass:
-                        mass[i] += m
-                        area[i] += a
-        return {i: mass[i] / area[i] for i in ids if area[i] > 0}
+        self.scene.forget()
+        self.wrist.forget()
 
     def select(self, now: float, candidates: Sequence[Candidate]) -> Selection:
         """Decide at time `now` among the candidates; see the module's text for the rule."""
         p = self.params
         ids = [c.id for c in candidates]
-        scores = self.window(now, ids)
-        total = sum(scores.values())
-        share = {i: s / total for i, s in scores.items()} if total > 0 else {}
-        if now - self._last_map > p.attention_age:
-            return self._none("attention is stale", share)
-        if not scores or total <= 0:
-            return self._none("no candidate was attended to", share)
-        order = sorted(scores, key=lambda i: -scores[i])
-        best = order[0]
-        second = scores[order[1]] if len(order) > 1 else 0.0
-        lead = scores[best] / max(second, 1e-9)
         named = {c.id for c in candidates if c.named}
-        clear = (best in named and lead >= p.target_gap and scores[best] >= p.target_floor)
-        if self.target is not None and self.target in named:
-            rival = max((s for i, s in scores.items() if i != self.target), default=0.0)
-            own = scores.get(self.target, 0.0)
-            stays = own >= p.hold_factor * max(p.target_gap * rival, p.target_floor)
-            if stays:
+        near = {c.id for c in candidates if c.named and c.near}
+        scene = self.scene.window(now, p.attention_window, ids)
+        wrist = self.wrist.window(now, p.attention_window, ids)
+        total = sum(scene.values())
+        share = {i: s / total for i, s in scene.items()} if total > 0 else {}
+        if now - self.scene.last > p.attention_age:
+            return self._none("attention is stale", share)
+        if total <= 0 and not any(wrist.values()):
+            return self._none("no candidate was attended to", share)
+        by_scene, by_wrist = self._clear(scene, named), self._clear(wrist, near)
+        if self.target not in named:
+            self.target = None
+        if self.target is not None:
+            others = {by_scene, by_wrist} - {None, self.target}
+            if not others and (self._holds(scene, named) or self._holds(wrist, near)):
                 self._doubt, self._leader = None, None
                 return Selection(self.target, "", share)
             self._doubt = now if self._doubt is None else self._doubt
-        elif self.target is not None:
-            self.target = None
-        hidden = [c.id for c in candidates if c.hidden and c.named and c.id != best]
-        if clear and not hidden:
+        best = by_wrist if by_scene is None else by_scene
+        reason = self._unclear(best, by_wrist, scene, wrist, candidates)
+        if best is not None and not reason:
             if self._leader is None or self._leader[0] != best:
                 self._leader = (best, now)
             if now - self._leader[1] >= p.switch_time:
                 self.target, self._leader, self._doubt = best, None, None
                 return Selection(best, "", share)
+            reason = "no candidate leads clearly"
         else:
             self._leader = None
         if self.target is not None and self._doubt is not None and \
-                now - self._doubt < p.lost_time and scores.get(self.target, 0.0) >= 0.5 * second:
+                now - self._doubt < p.lost_time and self._lingers(scene):
             return Selection(self.target, "", share)
-        if best not in named:
-            return self._none(f"candidate {best} is not what the instruction names", share)
+        return self._none(reason, share)
+
+    def _clear(self, scores: Scores, allowed: AbstractSet[int]) -> int | None:
+        """The best of `scores` if it leads clearly and is one of those allowed."""
+        p = self.params
+        order = sorted(scores.values(), reverse=True)
+        best = max(scores, key=lambda i: scores[i], default=None)
+        if best is None or best not in allowed or order[0] < p.target_floor:
+            return None
+        return best if order[0] >= p.target_gap * max([*order[1:2], 1e-9]) else None
+
+    def _holds(self, scores: Scores, allowed: AbstractSet[int]) -> bool:
+        """Whether the target keeps enough of its lead in `scores`."""
+        p = self.params
+        if self.target not in allowed:
+            return False
+        rival = max((s for i, s in scores.items() if i != self.target), default=0.0)
+        least = p.hold_factor * max(p.target_gap * rival, p.target_floor)
+        return scores.get(self.target, 0.0) >= least
+
+    def _lingers(self, scores: Scores) -> bool:
+        """Whether the target is not far behind the second: a doubt may pass."""
+        second = sorted([0.0, 0.0, *scores.values()])[-2]
+        return self.target is not None and scores.get(self.target, 0.0) >= 0.5 * second
+
+    def _unclear(self, best: int | None, by_wrist: int | None, scene: Scores, wrist: Scores,
+                 candidates: Sequence[Candidate]) -> str:
+        """Why `best`, the clear leader or None, is no target; empty if it is."""
+        if best is not None and by_wrist is not None and best != by_wrist:
+            return f"the scene camera points at {best}, the one in the hand at {by_wrist}"
+        first = max(scene, key=lambda i: scene[i], default=None)
+        named = {c.id for c in candidates if c.named}
+        if best is None and first is not None and first not in named:
+            return f"candidate {first} is not what the instruction names"
+        # What shows in the hand's camera could be pointed at there
+        aside = set(wrist) if best is not None and best == by_wrist else set()
+        hidden = [c.id for c in candidates if c.hidden and c.named and c.id not in aside
+                  and c.id != (first if best is None else best)]
         if hidden:
-            return self._none(f"candidate {hidden[0]} is hidden", share)
-        return self._none("no candidate leads clearly", share)
+            return f"candidate {hidden[0]} is hidden"
+        return "" if best is not None else "no candidate leads clearly"
 
     def _none(self, reason: str, share: Mapping[int, float]) -> Selection:
         """No target; who leads at the moment keeps its time."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import cv2
@@ -87,17 +88,21 @@ class Classes:
     _weights: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     _most: dict[int, int] = field(default_factory=dict)  # pixels of the best view
 
-    def look(self, detections: Sequence[Detection], owner: NDArray[np.int32], names: int) -> None:
+    def look(self, detections: Sequence[Detection], owner: NDArray[np.int32], names: int,
+             whole: AbstractSet[int], sure: float) -> None:
         """Take in what was detected; owner (H, W): the track of each pixel, 0 for none; names: how
-        many classes there are.
+        many classes there are; whole: tracks whose whole extent was seen once.
 
-        What hardly shows is easily taken for something else, so it says little.
+        What hardly shows is easily taken for something else, so it says little. A piece of what
+        was never seen whole says nothing, unless the detector is `sure` (score) of it.
         """
         for d in detections:
             ids, counts = np.unique(owner[d.mask], return_counts=True)
             if not ids.size or ids[counts.argmax()] == 0:
                 continue
             track, shown = int(ids[counts.argmax()]), int(counts.max())
+            if track not in whole and d.score < sure:
+                continue
             most = self._most.get(track, shown)
             self._most[track] = max(shown, most)
             # As much as the view shows of the best, squared; of what was seen before it

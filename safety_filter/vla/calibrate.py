@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from safety_filter.sim.catalogue import TRAIN_TEMPLATES
+from safety_filter.sim.render import Frame
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 from safety_filter.vla.dataset import expert_act, proprioception, record, rollout, scatter_start
@@ -20,6 +21,7 @@ from safety_filter.vla.profile import FARTHEST, HeadProfile, fingerprint, moved_
 from safety_filter.vla.tap import AttentionTap
 
 Maps = NDArray[np.float32]
+WRIST_LEAST = 0.5  # cells of the wrist picture's grid that the right object must cover
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class LabelledFrame:
     masks (n, g, g): share of each cell that the object covers, in 0..1; right: index of the one
     that the policy should attend to (the target, or once it is in hand the destination);
     nearest: index of the one nearest to the tool; visible: share of the right object's outline
-    that is not hidden.
+    that is not hidden; wrist_masks (n, h, h): like masks, of the wrist picture.
     """
 
     scene: NDArray[np.uint8]
@@ -42,9 +44,16 @@ class LabelledFrame:
     right: int
     nearest: int
     visible: float
+    wrist_masks: NDArray[np.float32]
+
+    @property
+    def by_wrist(self) -> LabelledFrame | None:
+        """This frame with the wrist picture's masks; None if they hardly show the right object."""
+        shows = self.wrist_masks[self.right].sum() >= WRIST_LEAST
+        return replace(self, masks=self.wrist_masks) if shows else None
 
 
-def label_frame(world: World, grid: int) -> LabelledFrame | None:
+def label_frame(world: World, grid: int, wrist_grid: int) -> LabelledFrame | None:
     """The present state of a world as a labelled frame; None if the right object is unseen."""
     frame = world.render("scene", (256, 256))
     task = world.scene
@@ -52,24 +61,29 @@ def label_frame(world: World, grid: int) -> LabelledFrame | None:
     right_name = (task.destination_spec if held else task.target_spec).name
     candidates = [s for s in task.specs
                   if (s.role == "destination") == held and (held or s.role == "object")]
-    cell = 256 // grid
-    masks, pixels = [], []
-    for spec in candidates:
-        mask = (frame.seg == world.bodies[spec.name]).astype(np.float32)
-        pixels.append(mask.sum())
-        masks.append(mask.reshape(grid, cell, grid, cell).mean((1, 3)))
     names = tuple(s.name for s in candidates)
     right = names.index(right_name)
+    pixels = [np.count_nonzero(frame.seg == world.bodies[n]) for n in names]
     if pixels[right] < 12:
         return None
     tool = world.tool_pose()[0]
     distances = [np.linalg.norm(world.object_position(n) - tool) for n in names]
+    from_hand = world.render("wrist", (256, 256))
     expected = _outline_pixels(world, candidates[right].name, frame.K, frame.T_base_cam)
     return LabelledFrame(
         world.render("scene", (128, 128)).rgb, world.render("wrist", (64, 64)).rgb,
         proprioception(world), task.instruction, "carry" if held else "approach", names,
-        np.array(masks), right, int(np.argmin(distances)),
-        float(min(1.0, pixels[right] / max(expected, 1.0))))
+        _masks(world, frame, names, grid), right, int(np.argmin(distances)),
+        float(min(1.0, pixels[right] / max(expected, 1.0))),
+        _masks(world, from_hand, names, wrist_grid))
+
+
+def _masks(world: World, frame: Frame, names: Sequence[str], grid: int) -> NDArray[np.float32]:
+    """Share of each cell that each object covers, (n, grid, grid), in a square picture."""
+    cell = frame.seg.shape[0] // grid
+    masks = [(frame.seg == world.bodies[n]).astype(np.float32)
+             .reshape(grid, cell, grid, cell).mean((1, 3)) for n in names]
+    return np.array(masks)
 
 
 def _outline_pixels(world: World, name: str, K: NDArray[np.float64],
@@ -83,8 +97,8 @@ def _outline_pixels(world: World, name: str, K: NDArray[np.float64],
     return float(area * (K[0, 0] / distance) ** 2)
 
 
-def simulate_frames(seeds: range, grid: int, per_episode: int = 4, *, held_out: bool = False,
-                    destinations: int = 1) -> Iterator[LabelledFrame]:
+def simulate_frames(seeds: range, grid: int, wrist_grid: int, per_episode: int = 4, *,
+                    held_out: bool = False, destinations: int = 1) -> Iterator[LabelledFrame]:
     """Labelled frames of noisy expert episodes, both phases alike; `destinations` is the least
     number of them in a scene."""
     world: World | None = None
@@ -108,7 +122,7 @@ def simulate_frames(seeds: range, grid: int, per_episode: int = 4, *, held_out: 
             if rng.random() < 0.12:
                 row = record(world, step)
                 placed = row["held"] < 0 and world.success()
-                frame = None if placed else label_frame(world, grid)
+                frame = None if placed else label_frame(world, grid, wrist_grid)
                 if frame is not None and quota[frame.phase] > 0:
                     quota[frame.phase] -= 1
                     yield frame
@@ -116,12 +130,12 @@ def simulate_frames(seeds: range, grid: int, per_episode: int = 4, *, held_out: 
         world.close()
 
 
-def attention_maps(policy: Policy, frames: list[LabelledFrame]) -> Maps:
-    """Maps (frames, layers, heads, g, g) of the action token over the scene picture."""
+def attention_maps(policy: Policy, frames: list[LabelledFrame], camera: str = "scene") -> Maps:
+    """Maps (frames, layers, heads, g, g) of the action token over one camera's picture."""
     config = policy.model.config
     heads = [(i, j) for i in range(config.layers) for j in range(config.heads)]
     maps = []
-    with AttentionTap(policy.model, heads) as tap, torch.inference_mode():
+    with AttentionTap(policy.model, heads, camera) as tap, torch.inference_mode():
         for frame in frames:
             policy.act(frame.scene, frame.wrist, frame.proprio, frame.instruction, 0.0)
             maps.append(tap.maps()[0])
@@ -182,12 +196,12 @@ def best_offset(maps: Maps, frames: list[LabelledFrame]) -> tuple[tuple[int, int
 
 
 def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadProfile:
-    """The best head of each phase and its offset on labelled frames (at most 50 are needed).
+    """The best head of each phase and its offset on labelled frames (at most 50 are needed); that
+    of the wrist picture on the frames of the approach in which it shows the target, if any.
 
     Raises: ValueError if a phase has no frame.
     """
     maps = attention_maps(policy, frames)
-    heads = [(a, b) for a in range(maps.shape[1]) for b in range(maps.shape[2])]
     found: dict[str, tuple[int, int]] = {}
     scores: dict[str, Any] = {}
     for phase in ("approach", "carry"):
@@ -195,11 +209,26 @@ def calibrate(model: Path, policy: Policy, frames: list[LabelledFrame]) -> HeadP
         if not chosen:
             raise ValueError(f"calibration: expected labelled frames of the {phase} phase, got "
                              f"none among {len(frames)}")
-        part, labels = maps[chosen], [frames[i] for i in chosen]
-        fits = {(a, b): best_offset(part[:, a, b], labels) for a, b in heads}
-        best = max(heads, key=lambda h: _worth(fits[h][1]))
-        found |= {phase: best, f"{phase}_offset": fits[best][0]}
-        table = {f"layer {a} head {b}": fits[a, b][1] | {"offset": list(fits[a, b][0])}
-                 for a, b in heads}
-        scores[phase] = {"heads": table, "controls": controls(part, labels)}
+        head, scores[phase] = _best_head(maps[chosen], [frames[i] for i in chosen])
+        found |= {phase: head[0], f"{phase}_offset": head[1]}
+    from_hand = seen_by_wrist(frames)
+    if from_hand:
+        head, scores["wrist"] = _best_head(attention_maps(policy, from_hand, "wrist"), from_hand)
+        found |= {"wrist": head[0], "wrist_offset": head[1]}
     return HeadProfile(fingerprint(model), **found, scores=scores)
+
+
+def seen_by_wrist(frames: list[LabelledFrame]) -> list[LabelledFrame]:
+    """The frames of the approach in which the wrist picture shows the target, with its masks."""
+    return [w for f in frames if f.phase == "approach" and (w := f.by_wrist) is not None]
+
+
+def _best_head(maps: Maps, frames: list[LabelledFrame],
+               ) -> tuple[tuple[tuple[int, int], tuple[int, int]], dict[str, Any]]:
+    """The head that maps (n, L, H, g, g) are worth most of, its offset, and all heads' scores."""
+    heads = [(a, b) for a in range(maps.shape[1]) for b in range(maps.shape[2])]
+    fits = {(a, b): best_offset(maps[:, a, b], frames) for a, b in heads}
+    best = max(heads, key=lambda h: _worth(fits[h][1]))
+    table = {f"layer {a} head {b}": fits[a, b][1] | {"offset": list(fits[a, b][0])}
+             for a, b in heads}
+    return (best, fits[best][0]), {"heads": table, "controls": controls(maps, frames)}

@@ -74,17 +74,16 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     model = arguments.model or SHIPPED
     policy = Policy.load(model)
     seeds = range(arguments.seed0, arguments.seed0 + 10 * arguments.frames)
-    frames = list(islice(simulate_frames(seeds, policy.model.config.scene_grid),
-                         arguments.frames))
+    frames = list(islice(simulate_frames(seeds, *policy.model.config.grids), arguments.frames))
     profile = calibrate(model, policy, frames)
     path = arguments.out or model / PROFILE
     profile.save(path)
-    for phase in ("approach", "carry"):
-        layer, head = profile.head(phase)
-        found = profile.scores[phase]["heads"][f"layer {layer} head {head}"]
-        print(f"{phase:9s} layer {layer} head {head}, read {found['offset']} cells beside: "
+    for name in profile.scores:
+        layer, head = profile.head(name)
+        found = profile.scores[name]["heads"][f"layer {layer} head {head}"]
+        print(f"{name:9s} layer {layer} head {head}, read {found['offset']} cells beside: "
               f"points right on {found['pointing']:.3f} of {found['n']} frames, "
-              f"mass {found['mass']:.3f}; controls {profile.scores[phase]['controls']}")
+              f"mass {found['mass']:.3f}; controls {profile.scores[name]['controls']}")
     print(f"wrote {path}")
     return 0
 

@@ -22,6 +22,7 @@ from safety_filter.vla.calibrate import (
     attention_maps,
     controls,
     score,
+    seen_by_wrist,
     simulate_frames,
 )
 from safety_filter.vla.closed_loop import Outcome, PolicyDriver, run_episode
@@ -81,6 +82,12 @@ def pointing(policy: Policy, profile: HeadProfile, frames: list[LabelledFrame]) 
             "controls": controls(maps[chosen], labels),
             "mostly_hidden": score(mine[hidden], [labels[i] for i in hidden]) if hidden else None,
         }
+    from_hand = seen_by_wrist(frames)
+    if profile.wrist is not None and from_hand:
+        maps = attention_maps(policy, from_hand, "wrist")
+        layer, head = profile.wrist
+        result["wrist"] = score(profile.align(maps[:, layer, head], "wrist"), from_hand) | {
+            "controls": controls(maps, from_hand)}
     return result
 
 
@@ -115,7 +122,6 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
     policy = Policy.load(model)
-    grid = policy.model.config.scene_grid
     if (model / PROFILE).exists():
         profile = HeadProfile.load(model / PROFILE, model)
         for name, options in (("seen_combinations", {}),
@@ -123,7 +129,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
                               ("several_destinations", {"destinations": 2})):
             seeds = range(arguments.seed0 + 50_000, arguments.seed0 + 60_000)
             wanted = arguments.frames if not options else max(1, arguments.frames // 2)
-            frames = list(islice(simulate_frames(seeds, grid, **options), wanted))
+            frames = list(islice(simulate_frames(seeds, *policy.model.config.grids, **options), wanted))
             keep(f"pointing_{name}", pointing(policy, profile, frames))
             _show(f"pointing, {name}", result[f"pointing_{name}"])
         keep("latency", latency(policy, frames[0]))

@@ -57,9 +57,9 @@ class VlaConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     @property
-    def scene_grid(self) -> int:
-        """Tokens along a side of the scene picture."""
-        return int(self.scene_size) // 8
+    def grids(self) -> tuple[int, int]:
+        """Tokens along a side of the scene picture, and of the wrist picture."""
+        return int(self.scene_size) // 8, int(self.wrist_size) // 8
 
 
 @dataclass
@@ -199,8 +199,7 @@ class VlaModel(PreTrainedModel):
         self.stems = nn.ModuleDict({c: Stem(d) for c in CAMERAS})
         self.keypoints = Keypoints(d)
         self.positions = nn.ModuleDict({
-            "scene": Positions(config.scene_size // 8, d),
-            "wrist": Positions(config.wrist_size // 8, d)})
+            c: Positions(grid, d) for c, grid in zip(CAMERAS, config.grids, strict=True)})
         self.image_norm = nn.ModuleDict({c: nn.LayerNorm(d) for c in CAMERAS})
         self.words = nn.Embedding(config.vocab_size, d, padding_idx=0)
         self.word_positions = nn.Embedding(config.max_words, d)

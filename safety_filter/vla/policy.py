@@ -34,7 +34,8 @@ class PolicyOutput:
 
     twists (H, 6) tool twists in base, m/s and rad/s; openings (H,) of the gripper in m;
     attention (g, g) float32 of sum 1 over the scene picture, or None without a profile;
-    present: probability that the picture shows what the instruction names.
+    present: probability that the picture shows what the instruction names;
+    wrist_attention: like attention, over the wrist picture, on the approach.
     """
 
     twists: NDArray[np.float64]
@@ -45,6 +46,7 @@ class PolicyOutput:
     profile_id: str
     present: float
     phase: str
+    wrist_attention: NDArray[np.float32] | None = None
 
 
 def pack_proprioception(position: NDArray[np.float64], rotation: NDArray[np.float64],
@@ -63,9 +65,13 @@ class Policy:
         self.profile = profile
         self.close_at = close_at
         self._tap: AttentionTap | None = None
+        self._wrist_tap: AttentionTap | None = None
         if profile is not None:
-            self._tap = AttentionTap(model, [profile.approach, profile.carry], profile.camera)
+            self._tap = AttentionTap(model, [profile.approach, profile.carry])
             self._tap.attach()
+            if profile.wrist is not None:
+                self._wrist_tap = AttentionTap(model, [profile.wrist], "wrist")
+                self._wrist_tap.attach()
 
     @classmethod
     def load(cls, folder: Path = SHIPPED, profile: Path | None = None) -> Policy:
@@ -124,14 +130,16 @@ class Policy:
         scale = np.array([config.linear_scale] * 3 + [config.angular_scale] * 3)
         close = torch.sigmoid(out.close[0]).numpy() > self.close_at
         phase = "carry" if close[0] and proprio[12] < 0.074 else "approach"
-        attention = None
+        attention = wrist_attention = None
         if self._tap is not None and self.profile is not None:
             attention = self.profile.align(
                 self._tap.maps()[0, 0 if phase == "approach" else 1], phase)
+            if self._wrist_tap is not None and phase == "approach":
+                wrist_attention = self.profile.align(self._wrist_tap.maps()[0, 0], "wrist")
         return PolicyOutput(
             out.twists[0].double().numpy() * scale, np.where(close, 0.0, MAX_OPENING),
             float(config.dt), stamp, attention, self.profile.id if self.profile else "",
-            float(torch.sigmoid(out.present[0])), phase)
+            float(torch.sigmoid(out.present[0])), phase, wrist_attention)
 
 
 def _picture(picture: NDArray[np.uint8], size: int, what: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 WEIGHTS = "model.safetensors"
 FARTHEST = 1  # cells, either way, that a head may look beside what it means
-PAIRS = ("approach", "carry", "approach_offset", "carry_offset")
+PAIRS = ("approach", "carry", "approach_offset", "carry_offset", "wrist", "wrist_offset")
 
 
 class ProfileError(ValueError):
@@ -49,6 +49,9 @@ def fingerprint(model: Path) -> str:
 class HeadProfile:
     """Heads by phase, as (layer, head), and how well they pointed where they were found.
 
+    `approach` and `carry` read the scene picture. `wrist` reads the wrist picture on the approach,
+    in which the hand sees its target from above; None: nothing is read there.
+
     Offsets: the whole cells (rows, columns) by which a head's attention lies beside what it means.
     A token of a convolutional stem sees its neighbours' cells too, so a head may settle on the
     token next to an object; calibration measures that, `align` takes it out of the map.
@@ -59,7 +62,8 @@ class HeadProfile:
     carry: tuple[int, int]
     approach_offset: tuple[int, int] = (0, 0)
     carry_offset: tuple[int, int] = (0, 0)
-    camera: str = "scene"
+    wrist: tuple[int, int] | None = None  # of the wrist picture, in approach
+    wrist_offset: tuple[int, int] = (0, 0)
     scores: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,17 +72,27 @@ class HeadProfile:
         return "{}-{}.{}-{}.{}".format(self.weights[:8], *self.approach, *self.carry)
 
     def head(self, phase: str) -> tuple[int, int]:
-        """The head for a phase, "approach" or "carry"."""
+        """The head for a phase, "approach" or "carry"; "wrist": that of the wrist picture.
+
+        Raises: ProfileError if the wrist picture is not read.
+        """
+        if phase == "wrist":
+            if self.wrist is None:
+                raise ProfileError("head profile: it names no head of the wrist picture; run "
+                                   "`safety-filter calibrate`")
+            return self.wrist
         return self.approach if phase == "approach" else self.carry
 
     def align(self, maps: NDArray[np.float32], phase: str) -> NDArray[np.float32]:
-        """Maps (..., g, g) of the phase's head, moved to where it means."""
-        return moved_back(maps, self.approach_offset if phase == "approach" else self.carry_offset)
+        """Maps (..., g, g) of the phase's head ("wrist": that one's), moved to where it means."""
+        offsets = {"approach": self.approach_offset, "carry": self.carry_offset,
+                   "wrist": self.wrist_offset}
+        return moved_back(maps, offsets[phase])
 
     def save(self, path: Path) -> None:
         """Write as YAML."""
         data = asdict(self)
-        data |= {k: list(data[k]) for k in PAIRS}
+        data |= {k: list(data[k]) for k in PAIRS if data[k] is not None}
         path.write_text(yaml.safe_dump(data, sort_keys=False))
 
     @classmethod
@@ -89,12 +103,12 @@ class HeadProfile:
         """
         try:
             data = yaml.safe_load(path.read_text())
-            profile = cls(**(data | {k: _pair(data[k]) for k in PAIRS if k in data}))
+            profile = cls(**(data | {k: _pair(data[k]) for k in PAIRS if data.get(k)}))
         except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
             raise ProfileError(
                 f"head profile {path}: expected YAML with weights, approach, carry and their "
                 f"offsets, got {error!r}; write one with `safety-filter calibrate`") from error
-        offsets = profile.approach_offset, profile.carry_offset
+        offsets = profile.approach_offset, profile.carry_offset, profile.wrist_offset
         if max(abs(k) for offset in offsets for k in offset) > FARTHEST:
             raise ProfileError(
                 f"head profile {path}: expected offsets of at most {FARTHEST} cell, got "

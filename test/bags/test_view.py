@@ -74,6 +74,8 @@ def pictures(tmp_path: Path, make: ModuleType) -> Path:
          _image(make, np.eye(8, dtype=np.float32), "32FC1")),
         ("/sim_node/scene/camera_info", ms.CAMERA_INFO, _camera_info(make)),
         ("/sim_node/scene/camera_pose", ms.POSE, _pose(make)),
+        ("/vla_node/wrist_attention", ms.IMAGE,
+         _image(make, np.eye(4, dtype=np.float32), "32FC1")),
         ("/filter_node/state", ms.STATUS, _status(make, "STOPPED command: none")),
         ("/sim_node/instruction", ms.STRING, make.string("put the red cube on the plate")),
         ("/broken/image", ms.IMAGE, b"\0\1\0\0 no picture"),
@@ -116,7 +118,7 @@ def test_pictures_masks_attention_camera_states_and_words_are_drawn(
     assert cli.main(["view", str(pictures), "--save", str(file)]) == 0
     text = _entities(file)
     for entity in ("/pictures/scene", "/pictures/scene/attention", "/pictures/overlay",
-                   "/pictures/wrist", "/pictures/depth", "/world/camera", "/world/nearest",
+                   "/pictures/wrist", "/pictures/wrist/attention", "/pictures/depth", "/world/camera", "/world/nearest",
                    "/world/camera/picture", "/log/filter_node", "/log/instruction"):  # fmt: skip
         assert f"- {entity} -" in text
     assert "/broken/image: 1 messages could not be drawn" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import LinearConstraint, minimize
 from scipy.spatial.transform import Rotation
 
+from safety_filter.bench.cell import declared
 from safety_filter.bench.methods import ABLATIONS, METHODS, aegis, knows
 from safety_filter.bench.methods.ablations import NoHeld, NoVelocity, tool_bodies
 from safety_filter.bench.methods.base import Method
@@ -20,7 +21,8 @@ from safety_filter.bench.methods.ellipsoid import (
     obstacles_of,
 )
 from safety_filter.bench.methods.none import NoFilter
-from safety_filter.bench.methods.ours import Filter, cell_params
+from safety_filter.bench.methods.ours import Filter
+from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.qp import DaqpSolver
 from safety_filter.core.robot import BodyKind, RobotModel
 from safety_filter.core.wire import Role, empty_tracks
@@ -160,7 +162,7 @@ def test_the_methods_of_the_comparison_are_all_there() -> None:
 
 def test_ours_uses_the_parameters_of_the_cell() -> None:
     params = Filter().params
-    assert params.obstacle_acceleration == cell_params()["obstacle_acceleration"] == 0.4
+    assert params.obstacle_acceleration == declared("filter", FilterParams)["obstacle_acceleration"] == 0.4
     assert params.rate == 240.0
 
 

@@ -146,10 +146,11 @@ def test_arm_launch_wires_filter_and_monitor_to_the_controller(
         assert node.parameters[-1]["frame"] == arm.frame
         assert node.parameters[-1]["robot"] == arm.robot
     # What moves out of sight may do no less than what the filter allows for
-    hidden = nodes["perception_node"].parameters[1]["hidden_acceleration"]
+    hidden = nodes["perception_node"].parameters[0]["hidden_acceleration"]
     assert hidden == FilterParams().obstacle_acceleration
     # The simulated cell's bounds are not those of a real one
-    assert not any("filter.yaml" in str(p) for p in nodes["filter_node"].parameters)
+    for name in ("filter", "perception"):
+        assert not any(f"{name}.yaml" in str(p) for p in nodes[f"{name}_node"].parameters)
 
 
 def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launching: Any) -> None:

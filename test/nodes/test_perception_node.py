@@ -44,6 +44,7 @@ class DepthCamera:
         self._info = node.create_publisher(CameraInfo, f"{prefix}/camera_info", NEWEST)
         self._pose = node.create_publisher(PoseStamped, f"{prefix}/camera_pose", NEWEST)
         self._attention = node.create_publisher(Image, "vla_node/attention", NEWEST)
+        self._wrist = node.create_publisher(Image, "vla_node/wrist_attention", NEWEST)
         self._words = node.create_publisher(String, "sim_node/instruction", LATCHED)
         node.create_subscription(
             PointCloud2,
@@ -62,6 +63,7 @@ class DepthCamera:
         self.encoding, self.crop, self.millimetres = "rgb8", 0, False
         self.depth_encoding, self.depth_crop = "32FC1", 0
         self.attention: np.ndarray | None = None
+        self.wrist_attention: np.ndarray | None = None
         self.say("")
 
     def say(self, instruction: str) -> None:
@@ -98,6 +100,8 @@ class DepthCamera:
             self._depth.publish(msg)
         if self.attention is not None:
             self._attention.publish(conversion.image(self.attention, "32FC1", now, f"{name}#p"))
+        if self.wrist_attention is not None:
+            self._wrist.publish(conversion.image(self.wrist_attention, "32FC1", now, "wrist#p"))
         image = conversion.image(f.rgb[self.crop :], "rgb8", now, name)
         image.encoding = self.encoding
         self._image.publish(image)
@@ -248,6 +252,16 @@ def test_attention_that_is_not_finite_counts_as_none_and_is_told(cell: Any) -> N
         "the fault told",
     )
     assert (camera.tracks()["role"] != Role.TARGET).all()
+
+
+def test_an_unreadable_map_of_the_wrist_is_told_by_its_name(cell: Any) -> None:
+    rig, camera = cell
+    camera.wrist_attention = np.zeros((8, 8), np.float32)
+    rig.wait(
+        lambda: rig.values(NODE).get("attention_fault") == "wrist attention: the map is empty",
+        EVENT_SECONDS,
+        "the fault told",
+    )
 
 
 def test_the_overlay_is_drawn_only_while_somebody_watches(cell: Any) -> None:

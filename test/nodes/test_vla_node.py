@@ -31,7 +31,9 @@ class Camera:
         self.size, self.encoding, self.on = 256, "rgb8", True
         self.twists: list[tuple[float, float]] = []  # time of receipt, stamp, s
         self.maps: list[Image] = []
+        self.wrist_maps: list[Image] = []
         self.stamps: list[float] = []  # of the scene's pictures
+        self.wrist_stamps: list[float] = []
         self._rig = rig
         node = rig.node
         self._scene = node.create_publisher(Image, "sim_node/scene/image", NEWEST)
@@ -39,6 +41,9 @@ class Camera:
         self._instruction = node.create_publisher(String, "sim_node/instruction", LATCHED)
         node.create_subscription(TwistStamped, "vla_node/twist", self._on_twist, COMMAND)
         node.create_subscription(Image, "vla_node/attention", self.maps.append, NEWEST)
+        node.create_subscription(
+            Image, "vla_node/wrist_attention", self.wrist_maps.append, NEWEST
+        )
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -55,9 +60,9 @@ class Camera:
                 msg = conversion.image(pixels, "rgb8", self._rig.now(), "scene_camera_optical")
                 msg.encoding = self.encoding
                 self.stamps.append(conversion.seconds(msg.header.stamp))
-                self._wrist.publish(
-                    conversion.image(pixels[:64, :64], "rgb8", self._rig.now(), "wrist")
-                )
+                wrist = conversion.image(pixels[:64, :64], "rgb8", self._rig.now(), "wrist")
+                self.wrist_stamps.append(conversion.seconds(wrist.header.stamp))
+                self._wrist.publish(wrist)
                 self._scene.publish(msg)
             time.sleep(1 / 15)
 
@@ -124,6 +129,12 @@ def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: An
     assert camera.maps[-1].header.frame_id.startswith("scene_camera_optical#")
     stamps = {conversion.seconds(m.header.stamp) for m in camera.maps}
     assert stamps <= set(camera.stamps)
+    # With random weights the phase is whatever it is; maps of the wrist come on the approach
+    assert bool(camera.wrist_maps) == (rig.values("vla_node")["phase"] == "approach")
+    for msg in camera.wrist_maps:
+        assert images.float_map(msg).shape == (8, 8)
+        assert msg.header.frame_id.startswith("wrist#")
+        assert conversion.seconds(msg.header.stamp) in set(camera.wrist_stamps)
     rig.wait(
         lambda: float(rig.values("vla_node")["rate_policy_hz"]) > 5.0, EVENT_SECONDS, "the rate"
     )

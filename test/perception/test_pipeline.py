@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 from safety_filter.core.wire import PIECE_STEP, Role, track_fault
 from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.detector import Detection
+from safety_filter.perception.gaze import AttentionMap
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.pipeline import Perception
-from safety_filter.perception.targets import AttentionMap
 from safety_filter.perception.template import NEAR
 
 NAMES = ["cube", "block", "can", "ball", "brick", "bottle", "carton", "duck", "plate", "tray",
@@ -58,14 +58,15 @@ class Bench:
         self.rgb = RGB.copy()
         self.perception = Perception(TABLE.validate(changes), GivenMasks(), self.robot)
 
-    def look(self, opening: float = 0.08, blind: bool = False, attention=None):
+    def look(self, opening: float = 0.08, blind: bool = False, attention=None,
+             wrist_attention=None):
         self.time += DT
         depth, masks = self.cell.picture()
         self.perception.detector.found = [] if blind else self.cell.detections(masks)
         for name, mask in masks.items():
             self.rgb[mask] = PAINT.get(name, 0)
         return self.perception.update(self.time, self.rgb, depth, self.cell.k, self.cell.pose, Q,
-                                      opening, attention)
+                                      opening, attention, wrist_attention)
 
 
 @pytest.fixture
@@ -242,6 +243,36 @@ def test_attention_makes_a_target_and_its_end_an_obstacle_again(bench, cell, sha
         result = bench.look()
     assert set(result.tracks["role"]) == {Role.OBSTACLE}
     assert "stale" in result.selection.reason
+
+
+@pytest.mark.parametrize(
+    ("above", "fov", "target"),
+    [
+        ("cube", 60.0, True),
+        ("cube", 0.0, False),  # no camera in the hand is declared
+        ("nothing", 60.0, False),  # too far from the tool to say
+    ],
+)
+def test_attention_in_the_hands_camera_makes_a_target_of_what_is_near(
+    cell, shapes, above, fov, target
+):
+    """The camera looks straight down from the tool, at a cube or past everything."""
+    bench = Bench(cell, wrist_fov=fov)
+    cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.0, 0)
+    cell.put("can", shapes["can"], (0.5, -0.12, 0.034), 0.0, 2)
+    bench.robot.tool = np.diag([1.0, -1.0, -1.0, 1.0])
+    bench.robot.tool[:3, 3] = (0.5, 0.12 if above == "cube" else 0.35, 0.13)
+    middle = np.ones((8, 8), np.float32)
+    middle[3:5, 3:5] = 20.0
+    for _ in range(12):
+        bench.look()
+        result = bench.look(attention=AttentionMap(bench.time, np.ones((16, 16), np.float32)),
+                            wrist_attention=AttentionMap(bench.time, middle))
+    assert (only(result, 0)["role"] == Role.TARGET) == target
+    assert only(result, 2)["role"] == Role.OBSTACLE
+    empty = AttentionMap(bench.time + DT, np.zeros((8, 8), np.float32))
+    fault = bench.look(wrist_attention=empty).attention_fault
+    assert fault == ("wrist attention: the map is empty" if fov else None)
 
 
 def test_an_object_in_closed_fingers_is_held_and_moves_with_the_tool(bench, cell, shapes):

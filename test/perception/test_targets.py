@@ -3,13 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from safety_filter.perception.gaze import AttentionMap, Gaze, density
 from safety_filter.perception.params import TABLE
-from safety_filter.perception.targets import (
-    AttentionMap,
-    Candidate,
-    TargetSelector,
-    density,
-)
+from safety_filter.perception.targets import Candidate, TargetSelector
 
 A, B = 1, 2
 BOTH = [Candidate(A, False), Candidate(B, False)]
@@ -39,16 +35,20 @@ class Run:
         self.selector = TargetSelector(TABLE.validate(changes))
         self.time = 0.0
 
-    def step(self, m: np.ndarray | None, candidates=BOTH):
+    def step(self, m: np.ndarray | None, candidates=BOTH, wrist: np.ndarray | None = None):
         self.time += DT
-        self.selector.picture(self.time, owner())
+        self.selector.scene.picture(self.time, owner())
+        self.selector.wrist.picture(self.time, owner())
         if m is not None:
-            self.fault = self.selector.attend(AttentionMap(self.time, m))
+            self.fault = self.selector.scene.attend(AttentionMap(self.time, m))
+        if wrist is not None:
+            assert self.selector.wrist.attend(AttentionMap(self.time, wrist)) is None
         return self.selector.select(self.time, candidates)
 
-    def steps(self, n: int, m: np.ndarray | None, candidates=BOTH):
+    def steps(self, n: int, m: np.ndarray | None, candidates=BOTH,
+              wrist: np.ndarray | None = None):
         for _ in range(n):
-            out = self.step(m, candidates)
+            out = self.step(m, candidates, wrist)
         return out
 
 
@@ -154,21 +154,22 @@ def test_unreadable_maps_count_as_none(m, text):
 def test_maps_without_their_picture_or_out_of_order_are_not_used():
     run = Run()
     run.step(None)
-    assert "no picture within" in run.selector.attend(AttentionMap(5.0, attention(A)))
-    assert run.selector.attend(AttentionMap(run.time, attention(A))) is None
-    assert "not newer" in run.selector.attend(AttentionMap(run.time, attention(A)))
-    assert "no picture yet" in TargetSelector(TABLE.validate({})).attend(
-        AttentionMap(0.0, attention(A)))
+    gaze = run.selector.scene
+    assert "no picture within" in gaze.attend(AttentionMap(5.0, attention(A)))
+    assert gaze.attend(AttentionMap(run.time, attention(A))) is None
+    assert "not newer" in gaze.attend(AttentionMap(run.time, attention(A)))
+    assert "no picture yet" in Gaze().attend(AttentionMap(0.0, attention(A)))
 
 
 def test_a_late_map_is_scored_on_the_picture_it_was_computed_from():
-    selector = TargetSelector(TABLE.validate({}))
+    gaze = Gaze()
     moved = np.roll(owner(), 100, axis=1)
     for i in range(6):
-        selector.picture(0.1 * i, owner() if i < 3 else moved)
+        gaze.picture(0.1 * i, owner() if i < 3 else moved)
     for i in range(3):
-        assert selector.attend(AttentionMap(0.1 * i, attention(A))) is None
-    assert selector.window(0.5, [A, B])[A] > 4 * selector.window(0.5, [A, B])[B]
+        assert gaze.attend(AttentionMap(0.1 * i, attention(A))) is None
+    scores = gaze.window(0.5, 0.7, [A, B])
+    assert scores[A] > 4 * scores[B]
 
 
 def test_attention_to_what_the_words_do_not_name_is_no_target():
@@ -192,3 +193,60 @@ def test_a_hidden_thing_that_the_words_do_not_name_keeps_no_target_back():
     assert Run().steps(20, attention(A), hidden).target is None
     unnamed = [Candidate(A, False), Candidate(B, True, named=False)]
     assert Run().steps(20, attention(A), unnamed).target == A
+
+
+UNIFORM = np.ones((16, 16), np.float32)
+NEAR_A = [Candidate(A, False, near=True), Candidate(B, False)]
+
+
+def test_the_camera_in_the_hand_decides_what_the_scene_camera_leaves_open():
+    assert Run().steps(8, UNIFORM, NEAR_A, attention(A)).target == A
+    # and where that camera takes something for the target that the words do not name
+    unnamed = [Candidate(A, False, near=True), Candidate(B, False, named=False)]
+    assert Run().steps(8, attention(B), unnamed, attention(A)).target == A
+
+
+@pytest.mark.parametrize("candidates", [
+    [Candidate(A, False), Candidate(B, False)],
+    [Candidate(A, False, named=False, near=True), Candidate(B, False)],
+])
+def test_the_camera_in_the_hand_decides_only_of_what_is_near_and_named(candidates):
+    assert Run().steps(20, UNIFORM, candidates, attention(A)).target is None
+
+
+def test_without_a_lead_in_the_hands_camera_there_is_no_target():
+    m = attention(A)
+    m[owner()[::16, ::16] == B] = 7.0
+    assert Run().steps(10, UNIFORM, NEAR_A, m).target is None
+
+
+def test_where_the_cameras_disagree_there_is_no_target():
+    run = Run()
+    out = run.steps(10, attention(B), NEAR_A, attention(A))
+    assert out.target is None
+    assert out.reason == f"the scene camera points at {B}, the one in the hand at {A}"
+    # nor does one that was chosen stay
+    assert run.steps(10, attention(A), NEAR_A).target == A
+    assert run.steps(12, attention(B), NEAR_A, attention(A)).target is None
+
+
+def test_a_target_stays_while_the_camera_in_the_hand_points_at_it():
+    run = Run()
+    assert run.steps(8, attention(A), NEAR_A).target == A
+    for _ in range(20):
+        assert run.step(UNIFORM, NEAR_A, attention(A)).target == A
+    assert run.steps(15, UNIFORM, NEAR_A).target is None
+
+
+def test_what_is_hidden_from_the_scene_camera_may_show_in_the_hands():
+    hidden = [Candidate(A, False, near=True), Candidate(B, True)]
+    assert Run().steps(8, UNIFORM, hidden, attention(A)).target == A
+    out = Run().steps(8, UNIFORM, [*hidden, Candidate(9, True)], attention(A))
+    assert out.target is None
+    assert out.reason == "candidate 9 is hidden"
+
+
+def test_the_hands_camera_alone_selects_nothing():
+    out = Run().steps(10, None, NEAR_A, attention(A))
+    assert out.target is None
+    assert "stale" in out.reason

@@ -52,7 +52,7 @@ def seen(**rgb: tuple[int, int, int]) -> Colours:
 
 RED, GREEN, GREY = (200, 20, 25), (25, 150, 40), (128, 128, 128)
 CUBE = Meant(frozenset({0}), frozenset({"red"}))
-NAMES = 4
+NAMES, SURE = 4, 0.75
 
 
 def like(**scores: tuple[float, ...]) -> Classes:
@@ -65,7 +65,7 @@ def like(**scores: tuple[float, ...]) -> Classes:
         owner[:, 8 * i:8 * i + 4] = i
         detections.append(Detection(owner == i, np.zeros(4, np.float32), int(np.argmax(likeness)),
                                     max(likeness), np.array(likeness, np.float32)))
-    classes.look(detections, owner, NAMES)
+    classes.look(detections, owner, NAMES, {A, B, C}, SURE)
     return classes
 
 
@@ -112,7 +112,7 @@ def glimpses(classes: Classes, columns: int, class_id: int, times: int) -> None:
     likeness = np.eye(NAMES, dtype=np.float32)[class_id]
     for _ in range(times):
         classes.look([Detection(owner == A, np.zeros(4, np.float32), class_id, 1.0, likeness)],
-                     owner, NAMES)
+                     owner, NAMES, {A}, SURE)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 30), (30, 0), (15, 15)])
@@ -133,7 +133,8 @@ def test_what_a_thing_looks_like_may_change_and_ends_with_it():
     share = classes.share(A, frozenset({1}))
     assert share is not None and share > 0.95
     nothing = np.zeros((8, 8), np.int32)  # a mask that is on no track says nothing
-    classes.look([Detection(nothing == 0, np.zeros(4, np.float32), 0, 1.0)], nothing, NAMES)
+    classes.look([Detection(nothing == 0, np.zeros(4, np.float32), 0, 1.0)], nothing, NAMES,
+                 {A}, SURE)
     assert classes.share(A, frozenset({1})) == share
     classes.forget({B})
     assert classes.share(A, frozenset({1})) is None
@@ -142,7 +143,8 @@ def test_what_a_thing_looks_like_may_change_and_ends_with_it():
 def test_a_detector_that_names_one_class_only_is_taken_at_its_word():
     owner = np.full((4, 4), A, np.int32)
     classes = Classes()
-    classes.look([Detection(owner == A, np.zeros(4, np.float32), 2, 0.6)], owner, NAMES)
+    classes.look([Detection(owner == A, np.zeros(4, np.float32), 2, 0.6)], owner, NAMES,
+                 {A}, SURE)
     assert classes.share(A, frozenset({2})) == 1.0
 
 
@@ -195,3 +197,17 @@ def test_rendered_things_have_the_colours_of_their_names():
     world.close()
     assert looked > 30
     assert not wrong
+
+
+def test_a_piece_of_what_was_never_seen_whole_says_nothing_unless_the_detector_is_sure():
+    owner = np.full((8, 8), A, np.int32)
+
+    def after(score: float, whole: set[int]) -> float | None:
+        classes = Classes()
+        found = Detection(owner == A, np.zeros(4, np.float32), 1, score)
+        classes.look([found], owner, NAMES, whole, SURE)
+        return classes.share(A, frozenset({0}))
+
+    assert after(0.54, set()) is None  # a piece of a cube is easily taken for a brick
+    assert after(0.9, set()) == 0.0
+    assert after(0.54, {A}) == 0.0

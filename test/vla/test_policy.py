@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from safety_filter.vla.calibrate import LabelledFrame, best_offset, score
+from safety_filter.vla.calibrate import LabelledFrame, best_offset, score, seen_by_wrist
 from safety_filter.vla.modeling import VlaConfig, VlaModel
 from safety_filter.vla.policy import Policy, PolicyError
 from safety_filter.vla.profile import HeadProfile, ProfileError, fingerprint, moved_back
@@ -90,7 +90,7 @@ def test_calibration_finds_how_far_beside_an_object_a_head_looks() -> None:
         for mask, (y, x) in zip(masks, cells, strict=True):
             mask[y, x] = 1
         frames.append(LabelledFrame(SCENE, WRIST, PROPRIO, TASK, "approach", ("a", "b", "c"),
-                                    masks, 1, 0, 1.0))
+                                    masks, 1, 0, 1.0, masks[:, ::2, ::2]))
         map_ = np.full((16, 16), 0.1 / 256, np.float32)
         map_[cells[1][0] + 1, cells[1][1] - 1] += 0.9
         maps.append(map_)
@@ -98,6 +98,39 @@ def test_calibration_finds_how_far_beside_an_object_a_head_looks() -> None:
     assert offset == (1, -1)
     assert found["pointing"] == 1 and found["mass"] == pytest.approx(0.9, abs=0.01)
     assert score(np.array(maps), frames)["mass"] < 0.01
+
+
+def test_the_wrist_picture_is_read_where_the_profile_names_a_head(folder: Path, tmp_path: Path,
+                                                                  policy: Policy) -> None:
+    path = tmp_path / "wrist.yaml"
+    HeadProfile(fingerprint(folder), (1, 2), (2, 3), wrist=(0, 1), wrist_offset=(1, 0)).save(path)
+    both = Policy.load(folder, path)
+    out, without = (p.act(SCENE, WRIST, PROPRIO, TASK, 0.0) for p in (both, policy))
+    assert out.twists.tobytes() == without.twists.tobytes()
+    assert without.wrist_attention is None and out.wrist_attention is not None
+    assert out.wrist_attention.shape == (8, 8)
+    np.testing.assert_array_equal(out.attention, without.attention)
+    with AttentionTap(policy.model, [(0, 1)], "wrist") as tap:
+        policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
+        np.testing.assert_array_equal(tap.maps()[0, 0, 1:], out.wrist_attention[:-1])
+    profile = HeadProfile.load(path, folder)
+    assert profile.head("wrist") == (0, 1)
+    with pytest.raises(ProfileError, match="no head of the wrist picture"):
+        HeadProfile(fingerprint(folder), (1, 2), (2, 3)).head("wrist")
+
+
+def test_frames_count_for_the_wrist_where_its_picture_shows_the_target() -> None:
+    masks, shown, hidden = (np.zeros((2, n, n), np.float32) for n in (16, 8, 8))
+    shown[1, 3, 4] = 1.0
+    hidden[0, 3, 4], hidden[1, 0, 0] = 1.0, 0.2
+
+    def frame(phase: str, wrist: np.ndarray) -> LabelledFrame:
+        return LabelledFrame(SCENE, WRIST, PROPRIO, TASK, phase, ("a", "b"), masks, 1, 0, 1.0,
+                             wrist)
+
+    (found,) = seen_by_wrist([frame("approach", shown), frame("approach", hidden),
+                              frame("carry", shown)])
+    assert found.masks is shown and found.phase == "approach"
 
 
 def test_the_tap_refuses_heads_the_model_does_not_have(policy: Policy) -> None:

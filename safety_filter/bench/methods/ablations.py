@@ -67,6 +67,8 @@ METHODS = (
     replace(METHOD, name="no-held", about="ours, the held object is an obstacle", make=NoHeld),
     replace(METHOD, name="head-mean", about="ours with the mean attention of all heads",
             all_heads=True),
+    replace(METHOD, name="scene-only", about="ours without attention to the hand's camera",
+            perception={"wrist_fov": 0.0}),
     replace(METHOD, name="no-hysteresis", about="ours, target chosen anew at every picture",
             perception={"hold_factor": 1.0, "switch_time": 0.0, "lost_time": 0.0}),
 )

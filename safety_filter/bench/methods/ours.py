@@ -6,22 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import yaml
 
+from safety_filter.bench.cell import declared
 from safety_filter.bench.methods.base import Array, Method, Step
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
-from safety_filter.core.robot import RobotModel, config_dir
+from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import Tracks
 from safety_filter.sim.world import DT, World
-
-
-def cell_params() -> dict[str, Any]:
-    """The filter's parameters of the simulated cell, as config/filter.yaml declares them."""
-    text = (config_dir().parent / "filter.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)["/**"]["ros__parameters"]
-    return {k: v for k, v in values.items() if k in FilterParams.__dataclass_fields__}
 
 
 class Filter:
@@ -30,7 +23,7 @@ class Filter:
     def __init__(self, changes: Mapping[str, Any] | None = None,
                  robot: RobotModel | None = None) -> None:
         self._robot = robot or RobotModel.shipped("panda")
-        self.params = FilterParams(**{**cell_params(), "rate": 1.0 / DT, **(changes or {})})
+        self.params = FilterParams(**{**declared("filter", FilterParams), "rate": 1.0 / DT, **(changes or {})})
 
     def reset(self, world: World) -> None:
         """See `Guard`."""
