@@ -249,9 +249,12 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     least_half = 0.002 if blob.support else rules.size_min
     half = np.clip(half, least_half, rules.size_max)
     middle, placed = origin + axes @ centre, None
+    # Nothing reaches below what it stands on, whatever of it is seen
+    bottom = -np.inf if known is not None and known.floating else blob.ground
+    middle[2] = max(middle[2], bottom + half[2])
     if known is not None and known.template is not None and sphere is None:
         joined = bool(np.any(half > known.half + 0.006))
-        placed = _placed(known, points, middle, axes, sigma, distance, joined, rules)
+        placed = _placed(known, points, middle, axes, sigma, distance, joined, rules, bottom)
         if placed is not None:
             middle, half, both = placed.centre, known.half.copy(), np.zeros(3, np.bool_)
     box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
@@ -262,9 +265,13 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
 
 
 def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, distance: float,
-            joined: bool, rules: ShapeRules) -> Placed | None:
+            joined: bool, rules: ShapeRules, bottom: float) -> Placed | None:
     """The remembered surface on points (n, 3), from the sides that show or from where the thing is
-    expected, whichever holds more of them; from there alone if the points are not only its own."""
+    expected, whichever holds more of them; from there alone if the points are not only its own.
+
+    It does not come to lie below the height `bottom`, of which upright faces alone say nothing.
+    """
+    lowest = np.array([-np.inf, -np.inf, bottom + known.half[2]])
     assert known.template is not None
     least = SHOWN * known.reference / distance**2
     found = []
@@ -273,13 +280,15 @@ def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, dista
         # Whether a side that shows is that of the thing itself is least sure along the view.
         starts.append((middle, np.maximum(sigma, [0.0, rules.occluded_noise, 0.0])))
     for guess, loose in starts:
-        placed = known.template.place(points, guess, (axes * loose**2) @ axes.T, least)
+        prior = (axes * loose**2) @ axes.T
+        placed = known.template.place(points, np.maximum(guess, lowest), prior, least)
         if placed is not None:
             found.append(placed)
     if not found:
         return None
     best = max(found, key=lambda placed: int(placed.on.sum()))
-    return Placed(best.centre, best.covariance + rules.noise**2 * np.eye(3), best.on)
+    centre = np.maximum(best.centre, lowest)
+    return Placed(centre, best.covariance + rules.noise**2 * np.eye(3), best.on)
 
 
 def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],

@@ -122,6 +122,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
     policy = Policy.load(model)
+    grids = policy.model.config.grids
     if (model / PROFILE).exists():
         profile = HeadProfile.load(model / PROFILE, model)
         for name, options in (("seen_combinations", {}),
@@ -129,7 +130,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
                               ("several_destinations", {"destinations": 2})):
             seeds = range(arguments.seed0 + 50_000, arguments.seed0 + 60_000)
             wanted = arguments.frames if not options else max(1, arguments.frames // 2)
-            frames = list(islice(simulate_frames(seeds, *policy.model.config.grids, **options), wanted))
+            frames = list(islice(simulate_frames(seeds, *grids, **options), wanted))
             keep(f"pointing_{name}", pointing(policy, profile, frames))
             _show(f"pointing, {name}", result[f"pointing_{name}"])
         keep("latency", latency(policy, frames[0]))

@@ -223,31 +223,44 @@ def _camera_pose(pose: np.ndarray, time: float) -> bytes:
     return ms.encode(t[ms.POSE](header(time), inner), ms.POSE)
 
 
+MAPS = ("attention", "wrist_attention")
+
+
 def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     """Record the simulated cell with cameras, perception and policy: the arm drives sideways.
 
     What perception and policy say goes through the messages, so that a rerun has the same inputs.
+    The policy looks at every second picture; its twists are not followed.
     """
     from safety_filter import images
+    from safety_filter.bench.cell import declared
     from safety_filter.perception.detector import Detector
+    from safety_filter.perception.gaze import AttentionMap
     from safety_filter.perception.params import PerceptionParams
     from safety_filter.perception.pipeline import Perception
     from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.sim.scene import generate
     from safety_filter.sim.world import DT, World
+    from safety_filter.vla.dataset import proprioception
+    from safety_filter.vla.policy import PROFILE, SHIPPED, Policy
 
+    policy = Policy.load(SHIPPED, SHIPPED / PROFILE)
     robot, params = RobotModel.shipped("panda"), FilterParams()
     safety = SafetyFilter(robot, params)
+    tuning = PerceptionParams(**declared("perception", PerceptionParams))
     mask = RobotMask(read_urdf("panda"), robot.joint_names, FINGERS, "panda_grasptarget",
-                     PerceptionParams().robot_tolerance, PerceptionParams().robot_grow_px)
-    eyes = Perception(PerceptionParams(), Detector.load(), mask)
+                     tuning.robot_tolerance, tuning.robot_grow_px)
+    eyes = Perception(tuning, Detector.load(), mask)
     kinds = {**TOPICS, **{
         f"/sim_node/{name}": (kind, qos(reliable=False)) for name, kind in (
             ("scene/image", ms.IMAGE), ("scene/depth", ms.IMAGE), ("wrist/image", ms.IMAGE),
             ("scene/camera_info", ms.CAMERA_INFO), ("scene/camera_pose", ms.POSE),
-            ("instruction", ms.STRING))}}  # fmt: skip
+            ("instruction", ms.STRING))}, **{
+        f"/vla_node/{name}": (ms.IMAGE, qos(reliable=False)) for name in MAPS}}  # fmt: skip
     scene = generate(seed, "demo")
-    pending: list[tuple[float, bytes]] = []
+    eyes.instruct(scene.instruction)
+    pending: list[tuple[float, str, bytes]] = []
+    maps: list[AttentionMap | None] = [None, None]  # those that perception has not used
     joints = command = seen = None
     kept: list[tuple[int, int, Tick]] = []
     with World(scene) as world, BagWriter(path) as bag:
@@ -282,12 +295,23 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
                 stamped = ms.seconds(ms.decode(parts["scene/depth"], ms.IMAGE).header.stamp)
                 result = eyes.update(stamped, frame.rgb, frame.depth.astype(np.float32),
                                      np.asarray(frame.K, float), pose, joints.q,
-                                     float(joints.opening or 0.0))  # fmt: skip
-                pending.append((now + 0.08, obstacles(ros, result.tracks)))
+                                     float(joints.opening or 0.0), *maps)  # fmt: skip
+                maps = [None, None]
+                if i % 48 == 0:
+                    out = policy.act(frame.rgb, wrist.rgb, proprioception(world),
+                                     scene.instruction, stamped)  # fmt: skip
+                    for k, values in enumerate((out.attention, out.wrist_attention)):
+                        assert values is not None
+                        maps[k] = AttentionMap(stamped, values, out.profile_id)
+                        picture = _picture(values, "32FC1", ros, f"camera#{out.profile_id}")
+                        pending.append((now + 0.05, f"/vla_node/{MAPS[k]}", picture))
+                cloud_ = obstacles(ros, result.tracks)
+                pending.append((now + 0.08, "/perception_node/obstacles", cloud_))
             while pending and pending[0][0] <= now:
-                data = pending.pop(0)[1]
-                put("/perception_node/obstacles", data, now)
-                seen = ms.obstacles(ms.decode(data, ms.CLOUD), mono)
+                _, topic, data = pending.pop(0)
+                put(topic, data, now)
+                if topic.endswith("obstacles"):
+                    seen = ms.obstacles(ms.decode(data, ms.CLOUD), mono)
             if i % 12 == 0:
                 data = twist(ros, np.array([0.0, 0.1, -0.05, 0, 0, 0]))
                 put("/vla_node/twist", data, now)

@@ -11,6 +11,8 @@ import pytest
 from safety_filter import cli
 from safety_filter.bags import recording, replay, upstream
 from safety_filter.bags.reader import BagError
+from safety_filter.bench.cell import declared
+from safety_filter.perception.params import PerceptionParams
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +25,25 @@ def watched(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
 
 def test_perception_sees_the_same_in_the_recorded_pictures(watched: Path) -> None:
     found = recording.load(watched)
-    seen = upstream.perceive(watched, found, recording.Settings(), {})
+    cell = declared("perception", PerceptionParams)
+    seen = upstream.perceive(watched, found, recording.Settings(), cell)
     assert len(seen) == len(found.clouds) > 10
     recorded = {recording.stamp_of(m): m for _, m in found.clouds}
     for stamp, sample in seen:
         assert sample.tracks.tobytes() == bytes(recorded[stamp].data)
     assert max(len(sample.tracks) for _, sample in seen) > 2
+    assert max(sample.tracks["p_target"].max() for _, sample in seen[1:]) > 0.1
+    assert not [n for n in found.notes if "attention" in n]
     again = upstream.with_obstacles(found, seen)
     same = replay.compare(replay.run(found).table, replay.run(again).table)
     assert same.equal.all()
+
+
+def test_maps_of_a_hands_camera_that_nobody_declared_are_told(watched: Path) -> None:
+    found = recording.load(watched)
+    upstream.perceive(watched, found, recording.Settings(), {})
+    (note,) = [n for n in found.notes if "wrist_attention" in n]
+    assert "wrist_fov" in note and "parameter file" in note
 
 
 def test_other_parameters_of_perception_show_in_the_decisions(

@@ -118,8 +118,9 @@ def test_pictures_masks_attention_camera_states_and_words_are_drawn(
     assert cli.main(["view", str(pictures), "--save", str(file)]) == 0
     text = _entities(file)
     for entity in ("/pictures/scene", "/pictures/scene/attention", "/pictures/overlay",
-                   "/pictures/wrist", "/pictures/wrist/attention", "/pictures/depth", "/world/camera", "/world/nearest",
-                   "/world/camera/picture", "/log/filter_node", "/log/instruction"):  # fmt: skip
+                   "/pictures/wrist", "/pictures/wrist/attention", "/pictures/depth",
+                   "/world/camera", "/world/nearest", "/world/camera/picture",
+                   "/log/filter_node", "/log/instruction"):  # fmt: skip
         assert f"- {entity} -" in text
     assert "/broken/image: 1 messages could not be drawn" in capsys.readouterr().err
 

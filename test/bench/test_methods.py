@@ -162,7 +162,8 @@ def test_the_methods_of_the_comparison_are_all_there() -> None:
 
 def test_ours_uses_the_parameters_of_the_cell() -> None:
     params = Filter().params
-    assert params.obstacle_acceleration == declared("filter", FilterParams)["obstacle_acceleration"] == 0.4
+    of_cell = declared("filter", FilterParams)
+    assert params.obstacle_acceleration == of_cell["obstacle_acceleration"] == 0.4
     assert params.rate == 240.0
 
 

@@ -193,7 +193,7 @@ def test_a_parameter_file_wins_over_defaults_of_arguments_and_what_is_typed_over
     cell.write_text("/**/perception_node: {ros__parameters: {extrinsics: parameter}}\n")
     for typed in ({}, {"extrinsics": "topic"}):
         _, nodes = _launched("arm", params_file=str(cell), **typed)
-        _, defaults, file, last = nodes["perception_node"].parameters
+        defaults, file, last = nodes["perception_node"].parameters
         assert (defaults.get("extrinsics"), file) == (None if typed else "tf", str(cell))
         assert last.get("extrinsics") == typed.get("extrinsics")
 

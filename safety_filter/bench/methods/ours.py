@@ -23,7 +23,8 @@ class Filter:
     def __init__(self, changes: Mapping[str, Any] | None = None,
                  robot: RobotModel | None = None) -> None:
         self._robot = robot or RobotModel.shipped("panda")
-        self.params = FilterParams(**{**declared("filter", FilterParams), "rate": 1.0 / DT, **(changes or {})})
+        of_cell = declared("filter", FilterParams)
+        self.params = FilterParams(**{**of_cell, "rate": 1.0 / DT, **(changes or {})})
 
     def reset(self, world: World) -> None:
         """See `Guard`."""
