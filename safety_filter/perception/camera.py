@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+BEHIND = 0.02  # m by which what a picture looks at past a point must be farther
 
 
 @lru_cache(maxsize=4)
@@ -75,3 +76,23 @@ def check_frame(rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64) -> 
     rotation = t_base_cam[:3, :3]
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
         raise ValueError('T_base_cam: expected a rotation in its upper left 3 x 3')
+
+
+def depths_at(points: F64, depth: F32, k: F64, t_base_cam: F64) -> tuple[F64, F64]:
+    """What a depth image shows where points (n, 3) in `base` would show, and how deep these are
+    (n,), m; 0 where it has no depth and outside of it."""
+    uv, z = project(points, k, t_base_cam)
+    height, width = depth.shape
+    pixel = np.rint(np.clip(uv, -1, max(height, width) + 1)).astype(int)
+    inside = ((pixel[:, 0] >= 0) & (pixel[:, 0] < width) & (pixel[:, 1] >= 0)
+              & (pixel[:, 1] < height) & (z > 0))
+    seen = np.zeros(len(z))
+    seen[inside] = depth[pixel[inside, 1], pixel[inside, 0]]
+    return seen, z
+
+
+def seen_past(points: F64, depth: F32, k: F64, t_base_cam: F64) -> float:
+    """Share of points (n, 3) in `base` past which the picture looks: nothing is there. Pixels
+    without depth say nothing."""
+    seen, z = depths_at(points, depth, k, t_base_cam)
+    return float((seen > z + BEHIND).mean())

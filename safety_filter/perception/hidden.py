@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.perception.camera import project
+from safety_filter.perception.camera import depths_at
 from safety_filter.perception.kalman import State
 
 F32 = NDArray[np.float32]
@@ -103,12 +103,6 @@ def behind(positions: F64, half: F64, depth: F32, k: F64, t_base_cam: F64,
     side = np.stack([-ray[:, 1], ray[:, 0], np.zeros(len(ray))], axis=1)
     points = (positions[:, None] + half[0] * u.reshape(1, -1, 1) * side[:, None]
               + half[2] * w.reshape(1, -1, 1) * np.array([0.0, 0.0, 1.0]))
-    uv, z = project(points.reshape(-1, 3), k, t_base_cam)
-    height, width = depth.shape
-    pixel = np.rint(np.clip(uv, -1, max(height, width) + 1)).astype(int)
-    inside = ((pixel[:, 0] >= 0) & (pixel[:, 0] < width) & (pixel[:, 1] >= 0)
-              & (pixel[:, 1] < height) & (z > 0))
-    seen = np.zeros(len(z))
-    seen[inside] = depth[pixel[inside, 1], pixel[inside, 0]]
+    seen, z = depths_at(points.reshape(-1, 3), depth, k, t_base_cam)
     nearer = (seen < z - half[1] - _RIM).reshape(len(positions), -1)
     return np.asarray(nearer.mean(axis=1) > 0.4)

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
-from safety_filter.perception.camera import back_project, check_frame
+from safety_filter.perception.camera import back_project, check_frame, seen_past
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.gaze import AttentionMap, drawn
 from safety_filter.perception.hidden import behind
@@ -176,8 +176,11 @@ class Perception:
         self.tracker.predict(stamp, self._tool_motion(stamp, robot.t_base_tool))
         eye, focal = t_base_cam[:3, 3], float(k[0, 0])
 
+        def past(points: F64) -> float:
+            return seen_past(points, depth, k, t_base_cam)
+
         def complete(blob: bl.Blob, known: Known | None) -> Measurement:
-            return measure(blob, eye, focal, self.rules, known)
+            return measure(blob, eye, focal, self.rules, known, past)
 
         def hides(positions: F64, half: F64) -> NDArray[np.bool_]:
             return behind(positions, half, depth, k, t_base_cam)

@@ -9,7 +9,8 @@ that shows, so the centre does not wander with the occlusion.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -20,11 +21,14 @@ from numpy.typing import NDArray
 from safety_filter.core import shapes
 from safety_filter.core.shapes import Cover
 from safety_filter.perception.blobs import Blob
+from safety_filter.perception.sphere import as_sphere
 from safety_filter.perception.template import Placed, Template
 
 F64 = NDArray[np.float64]
 BOX, ROUND, SPHERE = 0, 1, 2
 GRAIN = 1e-4  # m, steps of the half extents of what is covered
+Past = Callable[[F64], float]
+SEEN_PAST = 0.15  # share of a remembered surface that may be where the picture looks past it
 SHOWN = 0.3  # share of a thing that must show if most of what is seen is something else
 
 
@@ -141,54 +145,16 @@ def _hidden_sides(local: F64, low: F64, high: F64, hidden: NDArray[np.bool_],
     return sides[0], sides[1]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _normal_equations(p: F64) -> tuple[F64, F64]:
-    """Matrix (4, 4) and right side (4,) of the sphere |p|^2 = 2 c.p + d through points (n, 3)."""
-    a, b = np.zeros((4, 4)), np.zeros(4)
-    row = np.ones(4)
-    for k in range(len(p)):
-        square = 0.0
-        for i in range(3):
-            row[i] = 2 * p[k, i]
-            square += p[k, i] ** 2
-        for i in range(4):
-            b[i] += row[i] * square
-            for j in range(i + 1):
-                a[i, j] += row[i] * row[j]
-    for i in range(4):
-        for j in range(i):
-            a[j, i] = a[i, j]
-    return a, b
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _off_sphere(points: F64, centre: F64, radius: float) -> F64:
-    """How far points (n, 3) lie outside a sphere, m."""
-    out = np.empty(len(points))
-    for i in range(len(points)):
-        square = 0.0
-        for axis in range(3):
-            square += (points[i, axis] - centre[axis]) ** 2
-        out[i] = np.sqrt(square) - radius
-    return out
-
-
-def fit_sphere(points: F64) -> tuple[F64, float, float]:
-    """Return centre (3,), radius and root-mean-square residual, m, of a least-squares sphere."""
-    mean = points.mean(axis=0)
-    p = points - mean
-    try:
-        solution = np.linalg.solve(*_normal_equations(p))
-    except np.linalg.LinAlgError:
-        return mean, float("inf"), float("inf")
-    radius = float(np.sqrt(max(solution[3] + solution[:3] @ solution[:3], 0.0)))
-    residual = _off_sphere(p, solution[:3], radius)
-    return solution[:3] + mean, radius, float(np.sqrt(residual @ residual / len(p)))
+def _never(points: F64) -> float:
+    return 0.0
 
 
 def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
-            known: Known | None = None) -> Measurement:
-    """Complete a blob seen from `eye` (3,) with focal length `focal`, px, given what is known."""
+            known: Known | None = None, past: Past = _never) -> Measurement:
+    """Complete a blob seen from `eye` (3,) with focal length `focal`, px, given what is known.
+
+    past: which share of some points (n, 3) the picture looks past.
+    """
     points = blob.points.astype(np.float64)
     origin = points.mean(axis=0)
     axes = view_axes(origin, eye)
@@ -213,7 +179,8 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
         seen_low[2] = seen_high[2] = True
         hidden_low[2] = hidden_high[2] = False
         free = False
-    sphere = _as_sphere(points, high - low, hidden_low, hidden_high, rules) if free else None
+    across = not (hidden_low[0] or hidden_high[0])
+    sphere = as_sphere(points, high - low, across, rules.size_min, rules.size_max) if free else None
     if sphere is not None and known is not None and abs(sphere[1] / known.half[0] - 1) > 0.15:
         sphere = None
     if sphere is not None:
@@ -238,7 +205,9 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
         expected = (known.centre - origin) @ axes
         for k in np.flatnonzero(~both & (half <= known.half + 2 * pixel)):
             least, most = high[k] - known.half[k], low[k] + known.half[k]
-            if share > 0.4 and (seen_low[k] or seen_high[k]):
+            shows = seen_low[k] or seen_high[k]
+            # A lower end that shows is the thing's own, however little of it shows besides
+            if (shows and share > 0.4) or (k == 2 and seen_low[k]):
                 centre[k] = most if seen_low[k] else least
                 sigma[k] = 3 * rules.noise
             else:
@@ -254,7 +223,11 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     middle[2] = max(middle[2], bottom + half[2])
     if known is not None and known.template is not None and sphere is None:
         joined = bool(np.any(half > known.half + 0.006))
-        placed = _placed(known, points, middle, axes, sigma, distance, joined, rules, bottom)
+        across = axes[:, 0] * np.array([[low[0] + known.half[0]], [high[0] - known.half[0]]])
+        ends = middle - axes[:, 0] * centre[0] + across
+        least = SHOWN * known.reference / distance**2
+        placed = _placed(known, points, middle, axes, sigma, ends, joined, least, rules, bottom,
+                         past)
         if placed is not None:
             middle, half, both = placed.centre, known.half.copy(), np.zeros(3, np.bool_)
     box, yaw, form = _upright_box(points[:, :2], middle[:2], axes, half, bool(both[:2].all()))
@@ -264,52 +237,48 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
                        len(points), origin, placed)
 
 
-def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, distance: float,
-            joined: bool, rules: ShapeRules, bottom: float) -> Placed | None:
-    """The remembered surface on points (n, 3), from the sides that show or from where the thing is
-    expected, whichever holds more of them; from there alone if the points are not only its own.
+def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, ends: F64,
+            joined: bool, least: float, rules: ShapeRules, bottom: float, past: Past,
+            ) -> Placed | None:
+    """The remembered surface on points (n, 3), from the sides that show, from where the thing is
+    expected, or with what shows at either end of it: whichever holds most of them and has little
+    of its surface where the picture looks past it. From where it is expected alone if the points
+    are not only its own.
 
     It does not come to lie below the height `bottom`, of which upright faces alone say nothing.
+    ends (2, 3): centres with what shows at the low and at the high end across the view.
     """
-    lowest = np.array([-np.inf, -np.inf, bottom + known.half[2]])
     assert known.template is not None
-    least = SHOWN * known.reference / distance**2
-    found = []
+    lowest = np.array([-np.inf, -np.inf, bottom + known.half[2]])
+    open_ = 8 * rules.occluded_noise
     starts = [(known.centre, np.full(3, rules.occluded_noise * (0.5 if joined else 2.0)))]
     if not joined:
         # Whether a side that shows is that of the thing itself is least sure along the view.
-        starts.append((middle, np.maximum(sigma, [0.0, rules.occluded_noise, 0.0])))
+        loose = np.maximum(sigma, [0.0, rules.occluded_noise, 0.0])
+        starts.append((middle, loose))
+        if sigma[0] > 3 * rules.noise:
+            starts += [(end, np.array([3 * rules.noise, *loose[1:]])) for end in ends]
+    found = []
     for guess, loose in starts:
         prior = (axes * loose**2) @ axes.T
         placed = known.template.place(points, np.maximum(guess, lowest), prior, least)
-        if placed is not None:
-            found.append(placed)
+        if placed is None:
+            continue
+        missing = past(known.template.inner + placed.centre)
+        if missing > SEEN_PAST:
+            continue
+        if guess is known.centre:
+            # Where it is expected is no sighting: what the surface does not say stays open
+            says = np.linalg.inv(placed.covariance) - np.linalg.inv(prior)
+            placed = replace(placed, covariance=np.linalg.inv(says + np.eye(3) / open_**2))
+        found.append((placed.on.sum() * (1.0 - missing), placed))
     if not found:
         return None
-    best = max(found, key=lambda placed: int(placed.on.sum()))
+    # An end that was only guessed has to hold clearly more
+    most = max(worth for worth, _ in found)
+    best = next(placed for worth, placed in found if worth >= 0.97 * most)
     centre = np.maximum(best.centre, lowest)
     return Placed(centre, best.covariance + rules.noise**2 * np.eye(3), best.on)
-
-
-def _as_sphere(points: F64, extent: F64, hidden_low: NDArray[np.bool_],
-               hidden_high: NDArray[np.bool_], rules: ShapeRules) -> tuple[F64, float] | None:
-    """Centre and radius if most points lie on a sphere no larger than what is seen of them."""
-    inlier = points
-    for keep in (0.004, 0.002):
-        if len(inlier) < 30:
-            return None
-        centre, radius, residual = fit_sphere(inlier)
-        if not rules.size_min < radius < rules.size_max:
-            return None
-        inlier = points[np.abs(_off_sphere(points, centre, radius)) < keep]
-    if len(inlier) < max(30, 0.8 * len(points)):
-        return None
-    centre, radius, residual = fit_sphere(inlier)
-    if residual > max(0.0008, 0.03 * radius) or 2 * radius > 2.0 * float(extent.max()):
-        return None
-    if not (hidden_low[0] or hidden_high[0]) and abs(2 * radius - extent[0]) > 0.25 * radius:
-        return None
-    return centre, radius
 
 
 def _flat_top(local: F64, low: F64, high: F64) -> bool:

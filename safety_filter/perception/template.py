@@ -49,6 +49,13 @@ class Template:
         return cls(points[::step].astype(np.float64) - centre)
 
     @cached_property
+    def inner(self) -> F64:
+        """Some of the points (m, 3), drawn in from the rim."""
+        middle = self.points.mean(axis=0)
+        some = self.points[::max(1, len(self.points) // USED)]
+        return np.asarray(middle + 0.85 * (some - middle))
+
+    @cached_property
     def _tree(self) -> cKDTree:
         return cKDTree(self.points)
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
 from safety_filter.perception import blobs as bl
+from safety_filter.perception.camera import seen_past
 from safety_filter.perception.meshes import box
 from safety_filter.perception.shape import (
     BOX,
@@ -11,11 +15,12 @@ from safety_filter.perception.shape import (
     SPHERE,
     Known,
     ShapeRules,
-    fit_sphere,
     measure,
     outline,
     walls,
 )
+from safety_filter.perception.sphere import fit_sphere
+from safety_filter.perception.template import Template
 
 RULES = ShapeRules()
 NO_ROBOT = np.zeros((256, 256), bool)
@@ -145,3 +150,72 @@ def test_walls_leave_the_middle_open_and_close_the_rim():
     depth = (box - np.abs(points))[:, :2].min(axis=1)
     assert inside(cover, points[depth < 0.008]).all()
     assert not inside(cover, points[depth > 0.02]).any()
+
+
+def lately(cell, shapes, at, yaw: float) -> Known:
+    """What is known of a carton that stood whole in view at a place."""
+    cell.put("carton", shapes["carton"], at, yaw)
+    blob, found = blob_of(cell, "carton"), seen(cell, "carton")
+    template = Template.of(blob.points, found.centre)
+    return Known(found.half, found.centre, found.pixels * found.distance**2, found.form, False,
+                 template)
+
+
+def looked_past(cell):
+    depth, _ = cell.picture()
+    return lambda points: seen_past(points, depth, cell.k, cell.pose)
+
+
+def test_a_sliver_is_not_laid_where_the_picture_looks_past(cell, shapes):
+    """A carton moves on behind something that covers all but one end of it."""
+    before, eye = np.array([0.45, 0.0, 0.08]), cell.pose[:3, 3]
+    blind = []
+    for yaw, side in product((0.0, 0.4), (-1, 1)):
+        cell.things.clear()
+        known = lately(cell, shapes, before, yaw)
+        now = before - [0.0, 0.025 * side, 0.0]
+        cell.put("carton", shapes["carton"], now, yaw)
+        cell.put("screen", box((0.004, 0.05, 0.2)), (0.60, now[1] - side * 0.037, 0.2))
+        blob = blob_of(cell, "carton")
+        assert 0.05 < len(blob.rows) * 0.7**2 / known.reference < 0.5
+        found = measure(blob, eye, 287.0, RULES, known, looked_past(cell))
+        error = found.centre - now
+        assert abs(error[1]) < 0.008
+        assert error @ np.linalg.solve(found.covariance, error) < 16
+        blind.append(abs(measure(blob, eye, 287.0, RULES, known).centre[1] - now[1]))
+    assert max(blind) > 0.012
+
+
+def test_where_a_thing_is_expected_is_no_sighting_of_it(cell, shapes):
+    """Of a face that shows in part, only the distance is certain."""
+    known = lately(cell, shapes, np.array([0.45, 0.0, 0.08]), 0.0)
+    for y, width in ((0.12, 0.10), (-0.12, 0.10)):
+        cell.put(f"screen {y}", box((0.004, width, 0.2)), (0.60, y, 0.2))
+    cell.put("lid", box((0.004, 0.3, 0.1)), (0.60, 0.0, 0.32))
+    found = measure(blob_of(cell, "carton"), cell.pose[:3, 3], 287.0, RULES, known,
+                    looked_past(cell))
+    assert found.placed is not None
+    sigma = np.sqrt(np.diag(found.covariance))
+    assert sigma[1] > 0.03 and sigma[0] < 0.006
+
+
+def test_a_lower_end_that_shows_tells_the_height_of_a_thing(cell, shapes):
+    """A carton in the air, its upper part behind something: it does not seem to sink."""
+    at = np.array([0.40, 0.0, 0.20])
+    known = replace(lately(cell, shapes, at, 0.3), centre=at - [0.0, 0.0, 0.03])
+    cell.put("screen", box((0.004, 0.3, 0.1)), (0.60, 0.0, 0.43))
+    blob = blob_of(cell, "carton")
+    assert len(blob.rows) * 0.8**2 < 0.45 * known.reference
+    found = measure(blob, cell.pose[:3, 3], 287.0, RULES, known, looked_past(cell))
+    assert abs(found.centre[2] - 0.20) < 0.012
+
+
+def test_nothing_reaches_below_what_it_stands_on(cell, shapes):
+    """Upright faces alone say nothing of the height; the table does."""
+    at = np.array([0.45, 0.0, 0.08])
+    known = replace(lately(cell, shapes, at, 0.3), centre=at - [0.0, 0.0, 0.05])
+    for z in (0.06, 0.34):
+        cell.put(f"screen {z}", box((0.004, 0.3, 0.1)), (0.60, 0.0, z))
+    found = measure(blob_of(cell, "carton"), cell.pose[:3, 3], 287.0, RULES, known,
+                    looked_past(cell))
+    assert found.centre[2] > 0.08 - 0.003
