@@ -179,8 +179,10 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
         seen_low[2] = seen_high[2] = True
         hidden_low[2] = hidden_high[2] = False
         free = False
-    across = not (hidden_low[0] or hidden_high[0])
-    sphere = as_sphere(points, high - low, across, rules.size_min, rules.size_max) if free else None
+    sphere = None
+    if free:
+        across = not (hidden_low[0] or hidden_high[0])
+        sphere = as_sphere(points, high - low, across, rules.size_min, rules.size_max)
     if sphere is not None and known is not None and abs(sphere[1] / known.half[0] - 1) > 0.15:
         sphere = None
     if sphere is not None:
@@ -223,8 +225,8 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
     middle[2] = max(middle[2], bottom + half[2])
     if known is not None and known.template is not None and sphere is None:
         joined = bool(np.any(half > known.half + 0.006))
-        across = axes[:, 0] * np.array([[low[0] + known.half[0]], [high[0] - known.half[0]]])
-        ends = middle - axes[:, 0] * centre[0] + across
+        shift = np.array([[low[0] + known.half[0]], [high[0] - known.half[0]]]) - centre[0]
+        ends = middle + axes[:, 0] * shift
         least = SHOWN * known.reference / distance**2
         placed = _placed(known, points, middle, axes, sigma, ends, joined, least, rules, bottom,
                          past)
