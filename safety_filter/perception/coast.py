@@ -11,6 +11,7 @@ from safety_filter.perception.track import Track
 
 _ESTABLISHED = 15  # sightings from which on a track is a thing: what was never there cannot leave
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
+_RESTED = 0.05  # m/s below which what was last seen of a thing is that it rested
 _OVERLOOKED = 0.3  # how likely what is in view is not seen in a picture
 _LEFT = 0.9  # how likely what has left its place moves
 
@@ -31,7 +32,9 @@ def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
         return
     # It may speed up for as long as it is out of sight, not anew with each picture.
     accel = p.accel_quiet * float(np.sqrt(1 + track.misses))
-    motion = track.motion.predicted(dt, accel, p.start_rate, p.stop_rate)
+    rested = float(np.linalg.norm(track.sight.x[3:])) < _RESTED
+    starts = p.unseen_start_rate if track.misses and rested else p.start_rate
+    motion = track.motion.predicted(dt, accel, starts, p.stop_rate)
     if track.misses:
         most = p.initial_speed / max(float(np.linalg.norm(motion.move.x[3:])), 1e-9)
         move = motion.move.slowed(min(1.0, most)).confined(p.unseen_sigma, p.unseen_speed)

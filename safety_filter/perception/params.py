@@ -63,6 +63,8 @@ class PerceptionParams:
         ' centre; looking on does not lessen it')
     start_rate: float = param(
         0.3, '1/s', 0.0, 10.0, 'how often what rests sets out')
+    unseen_start_rate: float = param(
+        1.5, '1/s', 0.0, 10.0, 'the same for what goes out of sight at rest: nobody sees it begin')
     stop_rate: float = param(0.5, '1/s', 0.0, 10.0, 'how often what moves stops')
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
     gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')

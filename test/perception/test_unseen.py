@@ -95,6 +95,23 @@ def test_what_is_hidden_at_rest_may_set_out():
     assert (unseen[3:] > 0.03).all()
 
 
+def test_out_of_sight_a_thing_sets_out_more_often_than_in_sight():
+    """Two thirds of a second are enough for it to be several centimetres off; the bound holds."""
+    sigmas = []
+    for rate in (0.3, 1.5):
+        s = Scenario(unseen_start_rate=rate)
+        for _ in range(30):
+            s.step((np.array([0.45, 0.0, 0.1]), 3))
+        s.hidden = True
+        for _ in range(10):
+            s.step()
+        p = s.only().state.p
+        sigmas.append(float(np.sqrt(p[0, 0])))
+        assert np.linalg.norm(s.only().position - [0.45, 0.0, 0.1]) < 0.005
+    assert sigmas[0] < 0.6 * sigmas[1]
+    assert 0.015 < sigmas[1] <= s.tracker.params.unseen_sigma
+
+
 def test_what_does_not_come_out_where_it_would_has_stopped():
     s = Scenario()
     for i in range(15):
