@@ -155,7 +155,7 @@ def test_the_named_obstacle_is_the_one_nearest_to_the_way() -> None:
 def test_the_methods_of_the_comparison_are_all_there() -> None:
     assert {"none", "naive", "init-oracle", "aegis", "knows", "ours", "ours-live-oracle",
             *ABLATIONS} == set(METHODS)
-    assert len(ABLATIONS) == 6
+    assert len(ABLATIONS) == 7
     with pytest.raises(ValueError, match=r"knowledge: expected one of .*got 'all'"):
         Method("x", "", NoFilter, "all")
 
