@@ -35,6 +35,7 @@ MONO = 5000.0  # s, monotonic clock of the start
 PER_MESSAGE = 25  # ticks in a message, as the node sends them
 FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
 NAMES = (*(f"panda_joint{i}" for i in range(1, 8)), *FINGERS)
+MAPS = ("attention", "wrist_attention")
 TOPICS = {
     "/sim_node/joint_states": (ms.JOINT_STATE, qos(reliable=False)),
     "/vla_node/twist": (ms.TWIST, qos()),
@@ -223,9 +224,6 @@ def _camera_pose(pose: np.ndarray, time: float) -> bytes:
     return ms.encode(t[ms.POSE](header(time), inner), ms.POSE)
 
 
-MAPS = ("attention", "wrist_attention")
-
-
 def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     """Record the simulated cell with cameras, perception and policy: the arm drives sideways.
 
@@ -244,9 +242,8 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     from safety_filter.vla.dataset import proprioception
     from safety_filter.vla.policy import PROFILE, SHIPPED, Policy
 
-    policy = Policy.load(SHIPPED, SHIPPED / PROFILE)
     robot, params = RobotModel.shipped("panda"), FilterParams()
-    safety = SafetyFilter(robot, params)
+    policy, safety = Policy.load(SHIPPED, SHIPPED / PROFILE), SafetyFilter(robot, params)
     tuning = PerceptionParams(**declared("perception", PerceptionParams))
     mask = RobotMask(read_urdf("panda"), robot.joint_names, FINGERS, "panda_grasptarget",
                      tuning.robot_tolerance, tuning.robot_grow_px)
@@ -303,10 +300,10 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
                     for k, values in enumerate((out.attention, out.wrist_attention)):
                         assert values is not None
                         maps[k] = AttentionMap(stamped, values, out.profile_id)
-                        picture = _picture(values, "32FC1", ros, f"camera#{out.profile_id}")
-                        pending.append((now + 0.05, f"/vla_node/{MAPS[k]}", picture))
-                cloud_ = obstacles(ros, result.tracks)
-                pending.append((now + 0.08, "/perception_node/obstacles", cloud_))
+                        data = _picture(values, "32FC1", ros, f"camera#{out.profile_id}")
+                        pending.append((now + 0.05, f"/vla_node/{MAPS[k]}", data))
+                data = obstacles(ros, result.tracks)
+                pending.append((now + 0.08, "/perception_node/obstacles", data))
             while pending and pending[0][0] <= now:
                 _, topic, data = pending.pop(0)
                 put(topic, data, now)
