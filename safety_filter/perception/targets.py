@@ -67,7 +67,8 @@ class TargetSelector:
         named = {c.id for c in candidates if c.named}
         near = {c.id for c in candidates if c.named and c.near}
         scene = self.scene.window(now, p.attention_window, ids)
-        wrist = self.wrist.window(now, p.attention_window, ids)
+        fresh = now - self.wrist.last <= p.attention_age
+        wrist = self.wrist.window(now, p.attention_window, ids) if fresh else {}
         total = sum(scene.values())
         share = {i: s / total for i, s in scene.items()} if total > 0 else {}
         if now - self.scene.last > p.attention_age:

@@ -246,6 +246,13 @@ def test_what_is_hidden_from_the_scene_camera_may_show_in_the_hands():
     assert out.reason == "candidate 9 is hidden"
 
 
+def test_stale_attention_of_the_hands_camera_selects_nothing():
+    run = Run(attention_window=5.0)
+    assert run.steps(8, UNIFORM, NEAR_A, attention(A)).target == A
+    assert run.steps(4, UNIFORM, NEAR_A).target == A  # 0.4 s old
+    assert run.steps(8, UNIFORM, NEAR_A).target is None
+
+
 def test_the_hands_camera_alone_selects_nothing():
     out = Run().steps(10, None, NEAR_A, attention(A))
     assert out.target is None
