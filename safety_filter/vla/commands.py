@@ -21,6 +21,8 @@ def register(subparsers: Any) -> None:
     train.add_argument("--start", type=Path, metavar="MODEL",
                        help="go on from these weights: DAgger rounds only")
     train.add_argument("--rounds", type=int, default=3, help="rounds of DAgger")
+    train.add_argument("--seed0", type=int, default=1_000_000,
+                       help="seed of the first scene to learn from")
     train.add_argument("--no-auxiliary", action="store_true",
                        help="without the head that predicts the goal's position")
     train.set_defaults(run=run_train)
@@ -55,7 +57,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from safety_filter.vla.train import TrainPlan, train
 
     plan = replace(TrainPlan(), threads=arguments.threads, dagger_rounds=arguments.rounds,
-                   auxiliary=not arguments.no_auxiliary)
+                   seed0=arguments.seed0, auxiliary=not arguments.no_auxiliary)
     model = train(arguments.work, plan, arguments.start)
     if arguments.out is not None:
         shutil.copytree(model, arguments.out, dirs_exist_ok=True)

@@ -29,11 +29,13 @@ from safety_filter.sim.world import MAX_OPENING, World
 Array = NDArray[np.float64]
 Act = Callable[[World], tuple[Array, float]]
 
-MAX_OBJECTS = 9
+MAX_OBJECTS = 12
 SHAPE_NAMES = tuple(SHAPES)
 COLOUR_NAMES = (*COLOURS, "")
 SUBSTEPS = round(DT / PHYSICS_DT)
 EPISODE_STEPS = 150
+LAYOUTS = ("demo", "free", "clutter-5")
+"""Scenes to learn from, in turn: movers, none, and so many things that the gaps are narrow."""
 ABSENT_SHARE = 0.2  # of the tasks, which name something that is not there
 TERSE_SHARE, WORD_DROPOUT = 0.5, 0.3  # instructions that lose words, and how many of their words
 NAMES = frozenset({*COLOURS, *SHAPES})
@@ -225,7 +227,7 @@ def collect(folder: Path, seeds: range, act: Act = expert_act, noise: float = 1.
     world: World | None = None
     for seed in seeds:
         rng = np.random.default_rng([seed, 7])
-        scene = generate(seed, "demo" if seed % 3 == 0 else "free")
+        scene = generate(seed, LAYOUTS[seed % len(LAYOUTS)])
         graspable = [i for i, s in enumerate(scene.specs)
                      if s.role == "object" and s.shape.graspable]
         scene = scene.retask(int(rng.choice(graspable)), scene.destination)
