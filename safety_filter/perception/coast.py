@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from safety_filter.perception.hidden import Hideout, Hides
+from safety_filter.perception.kalman import State
 from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.track import Track
@@ -32,8 +33,7 @@ def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
         return
     # It may speed up for as long as it is out of sight, not anew with each picture.
     accel = p.accel_quiet * float(np.sqrt(1 + track.misses))
-    rested = float(np.linalg.norm(track.sight.x[3:])) < _RESTED
-    starts = p.unseen_start_rate if track.misses and rested else p.start_rate
+    starts = p.unseen_start_rate if track.misses and not _moved(track) else p.start_rate
     motion = track.motion.predicted(dt, accel, starts, p.stop_rate)
     if track.misses:
         most = p.initial_speed / max(float(np.linalg.norm(motion.move.x[3:])), 1e-9)
@@ -68,6 +68,35 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
         return False
     track.motion = Motion.of(track.hideout.state, _LEFT)
     return True
+
+
+def believed(track: Track, p: PerceptionParams, stamp: float) -> State:
+    """The state of a track at `stamp` as published: no surer than one can be of what is not seen.
+
+    What stands on the table and rested when last seen most likely does so still: the arm keeps no
+    larger clearance for it than `unseen_sigma` says. What moved, or hangs in the air and so is
+    carried, may have done anything that its acceleration allows since it was last seen well: two
+    sigma hold that, up to `carried_sigma`. So they do of all samples of a hideout.
+    """
+    state = track.state
+    if track.hideout is not None:
+        return track.hideout.bound.confined(p.carried_sigma, p.carried_speed)
+    if _moved(track) or _carried(track, p):
+        t = stamp - track.seen_well
+        push = p.hidden_acceleration * t / 2 * np.array([t / 2, t / 2, 0.0, 1.0, 1.0, 0.0])
+        state = State(state.x, state.p + np.diag(push**2))
+        return state.confined(p.carried_sigma, p.carried_speed) if track.misses else state
+    return state.confined(p.unseen_sigma, p.unseen_speed) if track.misses else state
+
+
+def _moved(track: Track) -> bool:
+    """Whether the last that was seen of it is that it moved."""
+    return float(np.linalg.norm(track.sight.x[3:])) >= _RESTED
+
+
+def _carried(track: Track, p: PerceptionParams) -> bool:
+    """Whether it hangs in the air; only of what was seen whole one knows how far it reaches."""
+    return track.clean and float(track.position[2] - track.box[2]) > p.table_z + p.carried_height
 
 
 def _rng(track: Track) -> np.random.Generator:

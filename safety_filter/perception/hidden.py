@@ -86,6 +86,14 @@ class Hideout:
         x = np.concatenate([self.position, self.velocity], axis=1)
         return State(x.mean(0), np.cov(x.T) + 1e-8 * np.eye(6))
 
+    @property
+    def bound(self) -> State:
+        """Mean of the samples, and a covariance of which two sigma hold all their positions."""
+        state = self.state
+        off = self.position - state.x[:3]
+        far = np.einsum("ni,ij,nj->n", off, np.linalg.inv(state.p[:3, :3]), off).max()
+        return State(state.x, state.p * max(1.0, float(far) / 4.0))
+
 
 def behind(positions: F64, half: F64, depth: F32, k: F64, t_base_cam: F64,
            ) -> NDArray[np.bool_]:

@@ -83,6 +83,14 @@ class PerceptionParams:
         ' its expected place is hidden')
     unseen_speed: float = param(
         0.10, 'm/s', 0.005, 2.0, 'sigma of the velocity of an unseen track grows no larger')
+    carried_height: float = param(
+        0.03, 'm', 0.0, 1.0, 'what hangs higher than this above the table is carried by someone,'
+        ' and out of sight it may set out at any time')
+    carried_sigma: float = param(
+        0.10, 'm', 0.005, 1.0, 'in place of unseen_sigma for what is carried, or moved when it was'
+        ' last seen')
+    carried_speed: float = param(
+        0.15, 'm/s', 0.005, 2.0, 'the same in place of unseen_speed')
     refind: float = param(2.0, 's', 0.0, 60.0, 'a dropped track may take its id back within')
     # roles
     attention_age: float = param(0.6, 's', 0.05, 5.0, 'older attention selects nothing', True)

@@ -20,6 +20,7 @@ from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame, seen_past
+from safety_filter.perception.coast import believed
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.gaze import AttentionMap, drawn
 from safety_filter.perception.hidden import behind
@@ -327,8 +328,8 @@ class Perception:
             share = float(selection.share.get(track.id, 0.0))
             chosen = track.id == selection.target
             p_target = 0.5 + 0.5 * share if chosen else min(0.49, share)
-            parts.append(_rows(track, self._believed(track, role), self._cover(track, role), role,
-                               p_target, stamp))
+            parts.append(_rows(track, self._believed(track, role, stamp),
+                               self._cover(track, role), role, p_target, stamp))
         # Filled in place of concatenated: numpy compares the fields' names at every join.
         starts = np.cumsum([0, *(len(part) for part in parts)])
         pieces = empty_tracks(int(starts[-1]))
@@ -336,19 +337,16 @@ class Perception:
             pieces[start:start + len(part)] = part
         return pieces, _whole(shown, pieces[starts[:-1]])
 
-    def _believed(self, track: Track, role: Role) -> State:
+    def _believed(self, track: Track, role: Role, stamp: float) -> State:
         """The state of a track as published.
 
         The error that completion leaves in a centre is the same in every picture, so that the
-        filter cannot know it: it counts beside the covariance. Whether an unseen thing stopped or
-        went on may be a question of many centimetres; the arm keeps no larger clearance for it
-        than `unseen_sigma` says.
+        filter cannot know it: it counts beside the covariance.
         """
-        p, state = self.params, track.state
+        p = self.params
         if role in (Role.SUPPORT, Role.HELD):
-            return state
-        if track.misses and track.hideout is None:
-            state = state.confined(p.unseen_sigma, p.unseen_speed)
+            return track.state
+        state = believed(track, p, stamp)
         return State(state.x, state.p + np.diag([p.shape_sigma**2] * 3 + [0.0] * 3))
 
     def _cover(self, track: Track, role: Role) -> shapes.Cover:

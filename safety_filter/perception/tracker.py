@@ -22,6 +22,7 @@ Measure = Callable[[Blob, Known | None], Measurement]
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
+_WELL = 0.3  # share of a thing with which one soon sees whether it moves
 _ONE_HITS = 8  # detections of a thing and what shows with it as one from which on they are one
 
 
@@ -245,6 +246,8 @@ class Tracker:
             track.cover(seen)
         elif not joined:
             track.learn(blob, seen, centre)
+        if joined or track.visible > _WELL:
+            track.seen_well = track.last_seen
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
 
     def _start(self, blob: Blob, seen: Measurement, index: int) -> None:
@@ -255,7 +258,7 @@ class Tracker:
         track = Track(
             id=0, motion=Motion.of(state, 0.0 if blob.class_id in self.supports else 0.5),
             half=seen.half.copy(), box=seen.box.copy(), yaw=seen.yaw,
-            form=seen.form, first_seen=self.stamp, last_seen=self.stamp,
+            form=seen.form, first_seen=self.stamp, last_seen=self.stamp, seen_well=self.stamp,
             votes={blob.class_id: blob.score}, score=blob.score, sight=state,
             clean=bool(seen.sides.all()),
             reference=seen.pixels * seen.distance**2, blob=index,
