@@ -58,6 +58,15 @@ def test_what_was_seen_empty_is_ruled_out_and_the_rest_followed(rng):
     assert 0.1 < state.x[3] < 0.4
 
 
+def test_two_sigmas_of_the_bound_hold_all_samples_and_of_the_state_do_not(rng):
+    samples = Hideout.since(sight(), 0.6, ACCEL, SPEED, rng)
+    assert samples.keep(samples.position[:, 0] > 0.51, rng)
+    off = samples.position - samples.state.x[:3]
+    for state, holds in ((samples.bound, True), (samples.state, False)):
+        far = np.einsum("ni,ij,nj->n", off, np.linalg.inv(state.p[:3, :3]), off)
+        assert (far.max() < 4.0 + 1e-6) == holds
+
+
 def test_where_nothing_is_hidden_it_is_nowhere(rng):
     samples = Hideout.since(sight(), 0.3, ACCEL, SPEED, rng)
     assert not samples.keep(np.zeros(len(samples.position), bool), rng)

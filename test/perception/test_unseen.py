@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from sightings import DT, Scenario
 
+from safety_filter.perception.coast import believed
+
 
 def test_behind_an_occluder_a_track_coasts_and_what_moves_is_uncertain_up_to_a_bound():
     s = Scenario()
@@ -110,6 +112,40 @@ def test_out_of_sight_a_thing_sets_out_more_often_than_in_sight():
         assert np.linalg.norm(s.only().position - [0.45, 0.0, 0.1]) < 0.005
     assert sigmas[0] < 0.6 * sigmas[1]
     assert 0.015 < sigmas[1] <= s.tracker.params.unseen_sigma
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.15])
+def test_what_is_carried_is_believed_wherever_its_acceleration_can_have_taken_it(speed):
+    s = Scenario()
+    x, v = 0.3, speed
+    for _ in range(30):
+        x += v * DT
+        s.step((np.array([x, 0.0, 0.15]), 3))
+    s.hidden = True
+    for _ in range(11):
+        s.step()
+        x, v = x + v * DT + 0.2 * DT**2, v + 0.4 * DT
+        state = believed(s.only(), s.tracker.params, s.time)
+        assert abs(x - state.x[0]) < 2.0 * np.sqrt(state.p[0, 0])
+    for _ in range(20):
+        s.step()
+        state = believed(s.only(), s.tracker.params, s.time)
+        assert np.linalg.eigvalsh(state.p[:3, :3])[-1] < s.tracker.params.carried_sigma**2 + 1e-9
+
+
+def test_what_stands_out_of_sight_is_believed_to_stand_there():
+    sigmas = []
+    for height in (0.03, 0.15):
+        s = Scenario()
+        for _ in range(30):
+            s.step((np.array([0.45, 0.0, height]), 3))
+        s.hidden = True
+        for _ in range(15):
+            s.step()
+        state = believed(s.only(), s.tracker.params, s.time)
+        sigmas.append(float(np.sqrt(np.linalg.eigvalsh(state.p[:3, :3])[-1])))
+    assert sigmas[0] <= s.tracker.params.unseen_sigma + 1e-9
+    assert sigmas[1] > 0.08
 
 
 def test_what_does_not_come_out_where_it_would_has_stopped():
