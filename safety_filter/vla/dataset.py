@@ -55,14 +55,18 @@ def proprioception(world: World) -> NDArray[np.float32]:
 
 
 def record(world: World, step: int) -> NDArray[np.void]:
-    """The present state of a world as one RECORD."""
+    """The present state of a world as one RECORD.
+
+    Raises:
+        IndexError: more than MAX_OBJECTS things.
+    """
     row = np.zeros((), RECORD)
     scene = world.scene
     row["seed"], row["step"] = scene.seed, step
     row["proprio"] = proprioception(world)
-    row["held"], row["count"] = -1, min(len(scene.specs), MAX_OBJECTS)
+    row["held"], row["count"] = -1, len(scene.specs)
     row["target"], row["destination"] = scene.target, scene.destination
-    for i, spec in enumerate(scene.specs[:MAX_OBJECTS]):
+    for i, spec in enumerate(scene.specs):
         colour = spec.name.split()[0] if " " in spec.name else ""
         row["objects"][i] = (*world.object_position(spec.name),
                              SHAPE_NAMES.index(spec.shape.name), COLOUR_NAMES.index(colour),
