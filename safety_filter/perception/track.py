@@ -40,7 +40,7 @@ class Track:
     clean: bool = False  # its whole extent was seen at least once
     reference: float = 0.0  # pixels * distance^2 of an unoccluded view
     visible: float = 1.0  # fraction of that seen now
-    seen_well: float = 0.0  # when enough of it was last seen to tell whether it moves, s
+    seen_well: float = 0.0  # until when it was seen well enough to tell whether it moves, s
     hidden: bool = False  # unseen because something nearer stands there
     attached: bool = False  # moves with the tool
     blob: int = -1  # index of its blob in the last picture, -1 for none

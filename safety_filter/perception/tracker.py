@@ -22,7 +22,8 @@ Measure = Callable[[Blob, Known | None], Measurement]
 _RIM = 0.012  # m that the pixels of a support may lie outside its box
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
-_WELL = 0.3  # share of a thing with which one soon sees whether it moves
+_WELL = 0.3  # share of a thing with which one sees at once whether it moves
+_NOTICED = 0.2  # s until one does with less
 _ONE_HITS = 8  # detections of a thing and what shows with it as one from which on they are one
 
 
@@ -246,8 +247,8 @@ class Tracker:
             track.cover(seen)
         elif not joined:
             track.learn(blob, seen, centre)
-        if joined or track.visible > _WELL:
-            track.seen_well = track.last_seen
+        well = joined or track.visible > _WELL
+        track.seen_well = max(track.seen_well, track.last_seen - (0.0 if well else _NOTICED))
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
 
     def _start(self, blob: Blob, seen: Measurement, index: int) -> None:
