@@ -39,6 +39,7 @@ _BITS = 4  # of each channel that the table distinguishes
 # Shares from which on a thing may be what the words name. A detector that takes a cube for a ball
 # still sees something of a cube in it (0.08 and more); the edges of a neighbour lend some colour.
 _SOME_CLASS, _SOME_COLOUR = 0.05, 0.1
+_FITS = 0.5  # share of class times share of colour of what clearly is as the words say
 
 
 def _table() -> NDArray[np.bool_]:
@@ -167,10 +168,11 @@ def may_be_meant(words: Meant, tracks: Iterable[int], classes: Classes, colours:
     What has nothing of the class or nothing of the colour is not meant, even where nothing there
     fits: then what is meant does not show, and what shows is something else. Of what has some of
     both, that which fits less than `least` times as well as the best is not meant. Where class or
-    colour of a track are not known, the words say nothing of it: a detector overlooks things.
-    With a `least` of 0 they do not matter.
+    colour of a track are not known, the words say nothing of it, for a detector overlooks things,
+    unless something else there clearly is as they say. With a `least` of 0 they do not matter.
     """
     fit: dict[int, float] = {}
+    partly: set[int] = set()
     best = 0.0
     for i in tracks:
         of_class = classes.share(i, words.classes) if words.classes else None
@@ -182,4 +184,7 @@ def may_be_meant(words: Meant, tracks: Iterable[int], classes: Classes, colours:
         fit[i] = float(np.prod(known))
         if len(known) == bool(words.classes) + bool(words.colours):
             best = max(best, fit[i])
-    return {i for i in fit if fit[i] >= least * best}
+        else:
+            partly.add(i)
+    meant_here = {i for i in fit if fit[i] >= least * best}
+    return meant_here - partly if least > 0 and best > _FITS else meant_here

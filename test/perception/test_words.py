@@ -81,18 +81,25 @@ def test_another_colour_is_ruled_out_even_where_the_named_one_does_not_show():
     assert named(CUBE, CUBES, three) == {A}
     # what is meant stands behind something: what shows is something else
     assert named(CUBE, CUBES, seen(t1=GREEN, t2=GREEN, t3=GREY)) == set()
-    # no colour named, nothing seen of it yet, or words do not matter
+    # no colour named, or words do not matter
     assert named(Meant(frozenset({0})), CUBES, three) == {A, B, C}
-    assert named(CUBE, CUBES, seen(t1=RED)) == {A, B, C}
     assert named(CUBE, CUBES, three, 0.0) == {A, B, C}
 
 
 def test_another_class_is_ruled_out_even_where_the_named_one_does_not_show():
     same = seen(t1=RED, t2=RED, t3=RED)
-    assert named(CUBE, like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A, C}
-    assert named(CUBE, like(t1=(0, 0.9, 0, 0), t2=(0, 0.9, 0.01, 0)), same) == {C}
     # nobody has found C, so it may be anything; no class named, so all may be meant
+    assert named(CUBE, like(t1=(0, 0.9, 0, 0), t2=(0, 0.9, 0.01, 0)), same) == {C}
     assert named(Meant(), like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A, B, C}
+
+
+def test_what_nobody_has_found_is_not_meant_where_something_clearly_is():
+    same = seen(t1=RED, t2=RED, t3=RED)
+    assert named(CUBE, like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A}
+    assert named(CUBE, CUBES, seen(t1=RED)) == {A}
+    # what has something of a cube only is not clearly one
+    assert named(CUBE, like(t1=(0.3, 0.6, 0, 0), t2=(0, 0.9, 0, 0)), same) == {A, C}
+    assert named(CUBE, like(t1=(0.9, 0, 0, 0), t2=(0, 0.9, 0, 0)), same, 0.0) == {A, B, C}
 
 
 def test_what_is_taken_for_another_class_may_be_meant_until_something_fits_better():
