@@ -51,7 +51,8 @@ class VlaParams(RobotParams):
         0.1, "s", 0.0, 1.0, "largest difference between the stamps of the two pictures", True
     )
     present_min: float = param(
-        0.3, "-", 0.0, 1.0, "below it nothing in view fits the instruction", True
+        0.3, "-", 0.0, 1.0,
+        "below it nothing in view fits the instruction; judged until something once does", True
     )
 
 
@@ -72,6 +73,7 @@ class VlaNode(ManagedNode):
         self._fault = ""  # what the policy's last picture was not good for
         self._notice = ""
         self._present: deque[float] = deque(maxlen=PRESENCE_WINDOW)
+        self._fits = False  # the instruction fitted what was in view
         self._newest: Latest[Image] = Latest()
         self._wrist_image: Image | None = None
         self._policy_rate, self._twist_rate = RateMeter(50), RateMeter(100)
@@ -172,8 +174,22 @@ class VlaNode(ManagedNode):
         answer.success, answer.message = True, "chunks forgotten"
         return answer
 
+    def _presence(self) -> float | None:
+        """Mean over the last pictures; None before the first."""
+        seen = tuple(self._present)
+        return sum(seen) / len(seen) if seen else None
+
+    def _doubt(self) -> str:
+        """Why nothing in view seems to fit the instruction, or nothing."""
+        present = self._presence()
+        if present is None or present >= self.params.present_min:
+            return ""
+        return (f"instruction {self._instruction!r}: nothing in view fits"
+                f" (presence {present:.2f}, limit {self.params.present_min:g})")
+
     def _forget(self) -> None:
         self._present.clear()
+        self._fits = False
         self._fault = ""
         if self.configured:
             self._player.clear()
@@ -224,6 +240,9 @@ class VlaNode(ManagedNode):
             return  # it changed while the policy was thinking
         self._fault = ""
         self._present.append(out.present)
+        # Later the hand hides what is meant, or it lies otherwise: no reason to stand still.
+        if len(self._present) == PRESENCE_WINDOW and not self._doubt():
+            self._fits = True
         self._profile, self._phase = out.profile_id, out.phase
         self._policy_rate.tick(time.monotonic())
         self._age.add(self.now() - stamp)
@@ -256,14 +275,8 @@ class VlaNode(ManagedNode):
             return WARN, "no instruction"
         if self._fault:
             return ERROR, self._fault
-        if self._present:
-            present = sum(self._present) / len(self._present)
-            if present < self.params.present_min:
-                return ERROR, (
-                    f"instruction {self._instruction!r}: nothing in view fits"
-                    f" (presence {present:.2f}, limit {self.params.present_min:g})"
-                )
-        return None
+        doubt = "" if self._fits else self._doubt()
+        return (ERROR, doubt) if doubt else None
 
     def _play(self) -> None:
         if not self.active:
@@ -304,8 +317,9 @@ class VlaNode(ManagedNode):
             "rate_twist_hz": self._twist_rate.rate(now),
             **self._figures,
         }
-        if self._present:
-            values["present"] = sum(self._present) / len(self._present)
+        present = self._presence()
+        if present is not None:
+            values["present"] = present
         reason = self._obstacle_to_commanding()
         if reason is not None:
             self.publish_state(reason[0], reason[1], values)

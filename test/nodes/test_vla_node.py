@@ -162,9 +162,26 @@ def test_what_is_not_in_view_is_told_and_nothing_is_commanded(cell: Any) -> None
     """The same for a scene without any object; untrained weights are never sure of anything."""
     rig, camera = cell
     assert rig.set_parameter("vla_node", "present_min", 1.0)[0]
+    other = "put the blue can in the bin"
     try:
-        rig.wait_state("vla_node", f"instruction {INSTRUCTION!r}: nothing in view fits")
+        camera.say(other)
+        rig.wait_state("vla_node", f"instruction {other!r}: nothing in view fits")
         assert camera.silent()
+    finally:
+        rig.set_parameter("vla_node", "present_min", 0.0)
+
+
+def test_what_was_in_view_may_be_hidden_later(cell: Any) -> None:
+    """The hand hides what it grasps: an instruction that fitted is not taken back for that."""
+    rig, camera = cell
+    time.sleep(1.0)  # enough pictures that fit
+    assert rig.set_parameter("vla_node", "present_min", 1.0)[0]
+    try:
+        time.sleep(1.0)
+        camera.twists.clear()
+        rig.wait(lambda: len(camera.twists) > 10, EVENT_SECONDS, "a stream")
+        camera.say("put the blue can in the bin")
+        rig.wait_state("vla_node", "nothing in view fits")
     finally:
         rig.set_parameter("vla_node", "present_min", 0.0)
 
