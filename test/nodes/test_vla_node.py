@@ -22,6 +22,7 @@ from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 
 pytestmark = pytest.mark.ros
 INSTRUCTION = "put the red cube on the plate"
+OTHER = "put the blue can in the bin"
 
 
 class Camera:
@@ -162,10 +163,9 @@ def test_what_is_not_in_view_is_told_and_nothing_is_commanded(cell: Any) -> None
     """The same for a scene without any object; untrained weights are never sure of anything."""
     rig, camera = cell
     assert rig.set_parameter("vla_node", "present_min", 1.0)[0]
-    other = "put the blue can in the bin"
     try:
-        camera.say(other)
-        rig.wait_state("vla_node", f"instruction {other!r}: nothing in view fits")
+        camera.say(OTHER)
+        rig.wait_state("vla_node", f"instruction {OTHER!r}: nothing in view fits")
         assert camera.silent()
     finally:
         rig.set_parameter("vla_node", "present_min", 0.0)
@@ -174,14 +174,14 @@ def test_what_is_not_in_view_is_told_and_nothing_is_commanded(cell: Any) -> None
 def test_what_was_in_view_may_be_hidden_later(cell: Any) -> None:
     """The hand hides what it grasps: an instruction that fitted is not taken back for that."""
     rig, camera = cell
-    time.sleep(1.0)  # enough pictures that fit
+    camera.twists.clear()
+    rig.wait(lambda: len(camera.twists) > 20, EVENT_SECONDS, "pictures that fit")
     assert rig.set_parameter("vla_node", "present_min", 1.0)[0]
     try:
-        time.sleep(1.0)
         camera.twists.clear()
-        rig.wait(lambda: len(camera.twists) > 10, EVENT_SECONDS, "a stream")
-        camera.say("put the blue can in the bin")
-        rig.wait_state("vla_node", "nothing in view fits")
+        rig.wait(lambda: len(camera.twists) > 20, EVENT_SECONDS, "a stream")
+        camera.say(OTHER)
+        rig.wait_state("vla_node", f"instruction {OTHER!r}: nothing in view fits")
     finally:
         rig.set_parameter("vla_node", "present_min", 0.0)
 
