@@ -73,7 +73,7 @@ class VlaNode(ManagedNode):
         self._fault = ""  # what the policy's last picture was not good for
         self._notice = ""
         self._present: deque[float] = deque(maxlen=PRESENCE_WINDOW)
-        self._fits = False  # the instruction fitted what was in view
+        self._fitting = ""  # the instruction that fitted what was in view
         self._newest: Latest[Image] = Latest()
         self._wrist_image: Image | None = None
         self._policy_rate, self._twist_rate = RateMeter(50), RateMeter(100)
@@ -189,7 +189,7 @@ class VlaNode(ManagedNode):
 
     def _forget(self) -> None:
         self._present.clear()
-        self._fits = False
+        self._fitting = ""
         self._fault = ""
         if self.configured:
             self._player.clear()
@@ -242,7 +242,7 @@ class VlaNode(ManagedNode):
         self._present.append(out.present)
         # Later the hand hides what is meant, or it lies otherwise: no reason to stand still.
         if len(self._present) == PRESENCE_WINDOW and not self._doubt():
-            self._fits = True
+            self._fitting = instruction  # another may just have come: that is judged anew
         self._profile, self._phase = out.profile_id, out.phase
         self._policy_rate.tick(time.monotonic())
         self._age.add(self.now() - stamp)
@@ -275,7 +275,7 @@ class VlaNode(ManagedNode):
             return WARN, "no instruction"
         if self._fault:
             return ERROR, self._fault
-        doubt = "" if self._fits else self._doubt()
+        doubt = "" if self._fitting == self._instruction else self._doubt()
         return (ERROR, doubt) if doubt else None
 
     def _play(self) -> None:

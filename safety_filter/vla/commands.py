@@ -53,9 +53,14 @@ def register(subparsers: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """Collect, fit, DAgger, fit; then copy."""
     import shutil
+    import sys
 
     from safety_filter.vla.train import TrainPlan, train
 
+    if arguments.seed0 < TrainPlan.seed0:
+        print(f"train vla: --seed0: expected at least {TrainPlan.seed0}, got {arguments.seed0}: "
+              "policies are judged on the scenes below", file=sys.stderr)
+        return 2
     plan = replace(TrainPlan(), threads=arguments.threads, dagger_rounds=arguments.rounds,
                    seed0=arguments.seed0, auxiliary=not arguments.no_auxiliary)
     model = train(arguments.work, plan, arguments.start)

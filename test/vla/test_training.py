@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from safety_filter.cli import main
 from safety_filter.sim.catalogue import DESTINATIONS, GRASPABLE, HELD_OUT_COMBINATIONS
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
@@ -37,6 +38,13 @@ def test_a_finished_shard_is_not_collected_again(data: Path) -> None:
     before = (data / "shard_0000900/rows.npy").stat().st_mtime_ns
     assert collect(data, range(900, 904)) > 40
     assert (data / "shard_0000900/rows.npy").stat().st_mtime_ns == before
+
+
+def test_scenes_that_policies_are_judged_on_are_not_trained_on(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "vla", "--work", str(tmp_path / "work"), "--seed0", "500000"]) == 2
+    assert "--seed0: expected at least 1000000, got 500000" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 def test_tasks_name_what_is_there_unless_they_say_so(data: Path) -> None:
