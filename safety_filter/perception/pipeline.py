@@ -27,6 +27,7 @@ from safety_filter.perception.hidden import behind
 from safety_filter.perception.kalman import State
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.parts import merge_parts
+from safety_filter.perception.pursuit import Pursuit
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import (
     BOX,
@@ -40,7 +41,7 @@ from safety_filter.perception.shape import (
 from safety_filter.perception.targets import Candidate, Selection, TargetSelector
 from safety_filter.perception.track import Track
 from safety_filter.perception.tracker import Tracker
-from safety_filter.perception.words import Classes, Colours, may_be_meant, meant
+from safety_filter.perception.words import Classes, Colours, fit_of, may_be_meant, meant
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -132,6 +133,7 @@ class Perception:
         self.selector = TargetSelector(self.params)
         self.holding = HoldDetector(self.params, self.supports)
         self.classes, self.colours = Classes(), Colours()
+        self.pursuit = Pursuit()
         self._tool: tuple[float, F64] | None = None
         self._masks: dict[int, Detection] = {}
 
@@ -142,6 +144,7 @@ class Perception:
                                                  if (i in self.supports) == full})
                        for full in (False, True)}
         self.selector.reset()
+        self.pursuit = Pursuit()
 
     def update(self, stamp: float, rgb: NDArray[np.uint8], depth: F32, k: F64, t_base_cam: F64,
                q: F64, opening: float, attention: AttentionMap | None = None,
@@ -207,7 +210,10 @@ class Perception:
         for looks in (self.classes, self.colours):
             looks.forget({t.id for t in self.tracker.tracks})
         fault = self._attend(attention, wrist_attention)
-        selection = self.selector.select(stamp, self._candidates(held, robot.t_base_tool[:3, 3]))
+        tool = robot.t_base_tool[:3, 3]
+        self.pursuit.forget({t.id for t in self.tracker.tracks}, held is not None)
+        selection = self.selector.select(stamp, self._candidates(held, tool))
+        self._pursue(selection.target, held, tool)
         released = self.holding.released[0] if self.holding.released else None
         tracks, objects = self._wire(stamp, selection, held, released)
         end = perf_counter()
@@ -313,10 +319,21 @@ class Perception:
         tracks = [t for t in self.tracker.tracks
                   if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
         named = may_be_meant(self._meant[full], (t.id for t in tracks), self.classes, self.colours,
-                             p.named_share)
+                             p.named_share, self.pursuit.proven)
+        named = named if full else self.pursuit.only(named)
         return [Candidate(t.id, t.visible < p.hidden_fraction, t.id in named,
                           float(np.linalg.norm(t.position - tool)) < p.hand_reach)
                 for t in tracks]
+
+    def _pursue(self, target: int | None, held: int | None, tool: F64) -> None:
+        """Remember what an empty hand goes for, and whether the fingers are round it."""
+        p = self.params
+        track = next((t for t in self.tracker.tracks if t.id == target), None)
+        if track is None or held is not None or p.named_share <= 0:
+            return
+        fit = fit_of(self._meant[False], track.id, self.classes, self.colours)
+        reach = p.held_distance + float(track.half.max())
+        self.pursuit.follow(track.id, fit, float(np.linalg.norm(track.position - tool)) < reach)
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,
               released: int | None) -> tuple[Tracks, Tracks]:

@@ -164,30 +164,48 @@ class Colours:
             del self._pixels[track]
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How well a track is as the words say.
+
+    share: of the class times that of the colour, what is not known of them left out; known: all
+    that is said of it is known; possible: it has some of whatever is known; clear: it is as they
+    say, which is more than nothing.
+    """
+
+    share: float
+    known: bool
+    possible: bool
+    clear: bool
+
+
+def fit_of(words: Meant, track: int, classes: Classes, colours: Colours) -> Fit:
+    """How well a track is as the words say."""
+    of_class = classes.share(track, words.classes) if words.classes else None
+    of_colour = colours.share(track, words.colours) if words.colours else None
+    found = [share for share in (of_class, of_colour) if share is not None]
+    share, said = float(np.prod(found)), bool(words.classes) + bool(words.colours)
+    possible = (of_class is None or of_class >= _SOME_CLASS) and \
+        (of_colour is None or of_colour >= _SOME_COLOUR)
+    known = len(found) == said
+    return Fit(share, known, possible, said > 0 and known and share > _FITS)
+
+
 def may_be_meant(words: Meant, tracks: Iterable[int], classes: Classes, colours: Colours,
-                 least: float) -> set[int]:
+                 least: float, proven: Mapping[int, float]) -> set[int]:
     """The tracks that the words may mean.
 
     What has nothing of the class or nothing of the colour is not meant, even where nothing there
     fits: then what is meant does not show, and what shows is something else. Of what has some of
     both, that which fits less than `least` times as well as the best is not meant. Where class or
     colour of a track are not known, the words say nothing of it, for a detector overlooks things,
-    unless something else there clearly is as they say. With a `least` of 0 they do not matter.
+    unless something else there clearly is as they say. What is `proven` fits that well, whatever
+    it looks like now. With a `least` of 0 words do not matter.
     """
-    fit: dict[int, float] = {}
-    partly: set[int] = set()
-    best = 0.0
-    for i in tracks:
-        of_class = classes.share(i, words.classes) if words.classes else None
-        of_colour = colours.share(i, words.colours) if words.colours else None
-        known = [share for share in (of_class, of_colour) if share is not None]
-        if least > 0 and ((of_class is not None and of_class < _SOME_CLASS)
-                          or (of_colour is not None and of_colour < _SOME_COLOUR)):
-            continue
-        fit[i] = float(np.prod(known))
-        if len(known) == bool(words.classes) + bool(words.colours):
-            best = max(best, fit[i])
-        else:
-            partly.add(i)
-    meant_here = {i for i in fit if fit[i] >= least * best}
-    return meant_here - partly if least > 0 and best > _FITS else meant_here
+    if least <= 0:
+        return set(tracks)
+    fits = {i: fit_of(words, i, classes, colours) for i in tracks}
+    share = {i: proven.get(i, fit.share) for i, fit in fits.items() if fit.possible or i in proven}
+    known = {i for i in share if fits[i].known or i in proven}
+    best = max((share[i] for i in known), default=0.0)
+    return {i for i in (known if best > _FITS else share) if share[i] >= least * best}

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from safety_filter.perception.detector import Detection
-from safety_filter.perception.words import COLOURS, Classes, Colours, Meant, may_be_meant, meant
+from safety_filter.perception.words import (
+    COLOURS,
+    Classes,
+    Colours,
+    Meant,
+    fit_of,
+    may_be_meant,
+    meant,
+)
 from safety_filter.sim.catalogue import COLOURS as CATALOGUE
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
@@ -69,8 +77,9 @@ def like(**scores: tuple[float, ...]) -> Classes:
     return classes
 
 
-def named(words: Meant, classes: Classes, colours: Colours, least: float = 0.5) -> set[int]:
-    return may_be_meant(words, [A, B, C], classes, colours, least)
+def named(words: Meant, classes: Classes, colours: Colours, least: float = 0.5,
+          proven: dict[int, float] | None = None) -> set[int]:
+    return may_be_meant(words, [A, B, C], classes, colours, least, proven or {})
 
 
 CUBES = like(t1=(0.9, 0, 0, 0), t2=(0.9, 0, 0, 0), t3=(0.9, 0, 0, 0))
@@ -110,6 +119,34 @@ def test_what_is_taken_for_another_class_may_be_meant_until_something_fits_bette
     assert named(CUBE, better, same) == {B}
     # a cube of another colour does not fit better: the words mean one thing that has both
     assert named(CUBE, better, seen(t1=RED, t2=GREEN, t3=RED)) == {A}
+
+
+def test_what_has_proven_to_fit_counts_as_it_did_then_whatever_it_looks_like_now():
+    """Toppled, a block looks like a brick; what looks a little like a block is none."""
+    same = seen(t1=RED, t2=RED, t3=RED)
+    now = like(t1=(0.05, 0.9, 0, 0), t2=(0.3, 0.6, 0, 0))
+    assert named(CUBE, now, same) == {B, C}
+    assert named(CUBE, now, same, proven={A: 0.8}) == {A}
+    assert named(CUBE, CUBES, same, proven={A: 0.8}) == {A, B, C}
+
+
+@pytest.mark.parametrize(
+    ("words", "known", "possible", "clear"),
+    [
+        (CUBE, True, True, True),
+        (Meant(frozenset({1}), frozenset({"red"})), True, False, False),
+        (Meant(frozenset({0}), frozenset({"green"})), True, False, False),
+        (Meant(), True, True, False),  # words that say nothing prove nothing
+    ],
+)
+def test_how_well_a_thing_fits(words, known, possible, clear):
+    fit = fit_of(words, A, CUBES, seen(t1=RED))
+    assert (fit.known, fit.possible, fit.clear) == (known, possible, clear)
+
+
+def test_what_the_detector_never_found_fits_as_far_as_is_known():
+    fit = fit_of(CUBE, A, Classes(), seen(t1=RED))
+    assert fit.possible and not fit.known and not fit.clear
 
 
 def glimpses(classes: Classes, columns: int, class_id: int, times: int) -> None:
