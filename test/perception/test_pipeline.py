@@ -20,7 +20,7 @@ NAMES = ["cube", "block", "can", "ball", "brick", "bottle", "carton", "duck", "p
          "bin", "zone"]
 DT = 1 / 15
 RGB = np.zeros((256, 256, 3), np.uint8)
-PAINT = {"cube": (200, 20, 25), "can": (25, 60, 200)}
+PAINT = {"cube": (200, 20, 25), "cube too": (200, 20, 25), "can": (25, 60, 200)}
 Q = np.zeros(7)
 
 
@@ -201,18 +201,23 @@ def test_a_bin_is_given_as_walls_and_its_middle_is_free(bench, cell):
         assert np.hypot(p["x"] - middle[0], p["y"] - middle[1]) > 0.06
 
 
+def attend(bench, track: int, looks: int = 12):
+    """Two pictures for each of `looks` maps with attention on a track; the last result."""
+    for _ in range(looks):
+        owner = bench.look().owner
+        m = np.ones((16, 16), np.float32)
+        rows, cols = np.nonzero(owner == track)
+        m[rows // 16, cols // 16] = 20.0
+        result = bench.look(attention=AttentionMap(bench.time - DT, m))
+    return result
+
+
 def attend_to_the_cube(bench, cell, shapes):
     """Two dozen looks at a cube and a can, with attention on the cube."""
     cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.3, 0)
     cell.put("can", shapes["can"], (0.5, -0.12, 0.034), 0.0, 2)
-    for _ in range(12):
-        owner = bench.look().owner
-        cube = bench.perception.tracker.tracks[0].id
-        m = np.ones((16, 16), np.float32)
-        rows, cols = np.nonzero(owner == cube)
-        m[rows // 16, cols // 16] = 20.0
-        result = bench.look(attention=AttentionMap(bench.time - DT, m))
-    return result
+    bench.look()
+    return attend(bench, bench.perception.tracker.tracks[0].id)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +236,24 @@ def test_words_and_attention_must_agree(bench, cell, shapes, instruction, target
     assert (only(result, 0)["role"] == Role.TARGET) == target
     assert ("not what the instruction names" in result.selection.reason) != target
     assert only(result, 2)["role"] == Role.OBSTACLE
+
+
+@pytest.mark.parametrize(("height", "missed"), [(0.05, True), (0.30, False)])
+def test_no_look_alike_is_meant_once_the_hand_went_for_one(bench, cell, shapes, height, missed):
+    """Two red cubes: the policy may change its mind, but not with its fingers round one."""
+    bench.robot.tool = np.diag([1.0, -1.0, -1.0, 1.0])
+    bench.robot.tool[:3, 3] = (0.5, 0.12, height)
+    bench.perception.instruct("put the red cube in the bin")
+    cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.3, 0)
+    cell.put("cube too", shapes["cube"], (0.5, -0.12, 0.022), 0.3, 0)
+    first, second = (int(i) for i in [bench.look() for _ in range(4)][-1].objects["id"])
+    if bench.perception.tracker.tracks[0].position[1] < 0:
+        first, second = second, first
+    assert attend(bench, first).selection.target == first
+    after = attend(bench, second, 24).selection
+    assert after.target == (None if missed else second)
+    bench.perception.instruct("put the red cube on the tray")  # other words: all is open again
+    assert attend(bench, second).selection.target == second
 
 
 def test_attention_makes_a_target_and_its_end_an_obstacle_again(bench, cell, shapes):
