@@ -68,7 +68,9 @@ TABLE: dict[str, Row] = {
     ),
     "target.none": Row(
         _N, "the filter has no target: everything is an obstacle, the fingers keep away too",
-        "Normal without a clear object of attention; perception's `~/state` says why.",
+        "Normal without a clear object of attention; perception's `~/state` says why. Once the"
+        " fingers were round what the instruction means, nothing else is until they held"
+        " something, it is gone, or another instruction comes.",
     ),
     "arm.publishers": Row(
         _E, "{topic} has publishers beside the filter and the monitor: {others}",

@@ -131,7 +131,7 @@ class TargetSelector:
         first = max(scene, key=lambda i: scene[i], default=None)
         named = {c.id for c in candidates if c.named}
         if best is None and first is not None and first not in named:
-            return f"candidate {first} is not what the instruction names"
+            return f"candidate {first} is not what the instruction means"
         # What shows in the hand's camera could be pointed at there
         aside = set(wrist) if best is not None and best == by_wrist else set()
         hidden = [c.id for c in candidates if c.hidden and c.named and c.id not in aside

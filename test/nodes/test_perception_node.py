@@ -319,12 +319,12 @@ def test_a_target_must_be_what_the_instruction_names(cell: Any, world: World) ->
     other = "ball" if spec.shape.name != "ball" else "cube"
     camera.say(f"pick up the {other}")
     rig.wait(
-        lambda: "not what the instruction names" in rig.message(NODE), EVENT_SECONDS, "the veto"
+        lambda: "not what the instruction means" in rig.message(NODE), EVENT_SECONDS, "the veto"
     )
     assert not (camera.tracks()["role"] == Role.TARGET).any()
     for name in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
         assert rig.change(NODE, getattr(Transition, f"TRANSITION_{name}"))
     camera.tracks()
     rig.wait(
-        lambda: "not what the instruction names" in rig.message(NODE), EVENT_SECONDS, "the veto"
+        lambda: "not what the instruction means" in rig.message(NODE), EVENT_SECONDS, "the veto"
     )

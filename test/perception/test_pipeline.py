@@ -234,7 +234,7 @@ def test_words_and_attention_must_agree(bench, cell, shapes, instruction, target
     bench.perception.instruct(instruction)
     result = attend_to_the_cube(bench, cell, shapes)
     assert (only(result, 0)["role"] == Role.TARGET) == target
-    assert ("not what the instruction names" in result.selection.reason) != target
+    assert ("not what the instruction means" in result.selection.reason) != target
     assert only(result, 2)["role"] == Role.OBSTACLE
 
 

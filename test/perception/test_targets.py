@@ -177,7 +177,7 @@ def test_attention_to_what_the_words_do_not_name_is_no_target():
     foreign = [Candidate(A, False, named=False), Candidate(B, False)]
     out = run.steps(20, attention(A), foreign)
     assert out.target is None
-    assert out.reason == f"candidate {A} is not what the instruction names"
+    assert out.reason == f"candidate {A} is not what the instruction means"
     assert run.steps(20, attention(B), foreign).target == B
 
 
