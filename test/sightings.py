@@ -30,6 +30,7 @@ class Scenario:
         self.tracker = Tracker(TABLE.validate(changes), frozenset({PLATE}))
         self.rng = np.random.default_rng(0)
         self.noise, self.time, self.hidden, self.pixels = noise, 0.0, False, 300
+        self.score = 0.9  # of the detector
 
     def step(self, *things: tuple[np.ndarray, int], half: np.ndarray = HALF,
              dt: float = DT, tool=None) -> None:
@@ -37,8 +38,8 @@ class Scenario:
         blobs = []
         for position, class_id in things:
             at = np.asarray(position, float) + self.rng.normal(0, self.noise, 3)
-            blobs.append(Blob(np.zeros(1, int), np.zeros(1, int), at[None], class_id, 0.9,
-                              np.zeros(1, bool)))
+            blobs.append(Blob(np.zeros(1, int), np.zeros(1, int), at[None], class_id,
+                              self.score, np.zeros(1, bool)))
 
         def measure(blob: Blob, known: Known | None) -> Measurement:
             at = blob.points[0]

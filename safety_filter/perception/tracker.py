@@ -176,8 +176,10 @@ class Tracker:
     # -- association ------------------------------------------------------------------------
 
     def _rim(self, blob: Blob) -> bool:
-        """Whether an unexplained cluster is a part of a support that its mask missed."""
-        if blob.class_id != UNKNOWN_CLASS:
+        """Whether an unexplained cluster, or what the detector is not sure of, is a part of a
+        support that its mask missed."""
+        unsure = blob.class_id == UNKNOWN_CLASS or blob.score < self.params.sure_score
+        if blob.support or not unsure:
             return False
         for track in self.tracks:
             if track.class_id not in self.supports:

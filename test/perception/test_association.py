@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sightings import Scenario
+from sightings import PLATE, Scenario
 
 from safety_filter.perception.blobs import UNKNOWN_CLASS
 from safety_filter.perception.kalman import State
@@ -65,3 +65,23 @@ def test_what_shows_is_rather_the_thing_whose_place_is_known():
         s.step()
     s.step((near - [0.04, 0.0, 0.0], UNKNOWN_CLASS))
     assert (away.blob, known.blob) == (-1, 0)
+
+
+@pytest.mark.parametrize(("score", "lifted", "taken"), [(0.5, 0.0, False), (0.9, 0.0, True),
+                                                        (0.5, 0.05, True)])
+def test_what_shows_of_a_support_is_not_what_went_out_of_sight(score, lifted, taken):
+    """The arm hides most of a plate, and the detector sees a ball in the rest, unsure of it."""
+    s = Scenario()
+    plate = np.array([0.6, 0.2, 0.012])
+    flat = np.array([0.06, 0.06, 0.012])
+    for _ in range(15):
+        s.step((plate, PLATE), (plate + [-0.05, 0.0, 0.09], UNKNOWN_CLASS), half=flat)
+    s.hidden = True
+    for _ in range(6):
+        s.step()
+    (gone,) = [t for t in s.tracker.tracks if t.class_id == UNKNOWN_CLASS]
+    gone.motion = Motion.of(State(gone.state.x, np.eye(6) * 0.05**2), 0.9)
+    s.score = score
+    s.step((plate + [0.0, 0.0, lifted], 3), half=flat)
+    assert (gone.blob == 0) == taken
+    assert len(s.tracker.tracks) == 2
