@@ -320,7 +320,8 @@ class Perception:
                   if t.confirmed and t.id != held and (t.class_id in self.supports) == full]
         named = may_be_meant(self._meant[full], (t.id for t in tracks), self.classes, self.colours,
                              p.named_share, self.pursuit.proven)
-        named = named if full else self.pursuit.only(named)
+        if not full and p.named_share > 0:
+            named = self.pursuit.only(named)
         return [Candidate(t.id, t.visible < p.hidden_fraction, t.id in named,
                           float(np.linalg.norm(t.position - tool)) < p.hand_reach)
                 for t in tracks]

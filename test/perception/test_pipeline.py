@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -238,20 +238,22 @@ def test_words_and_attention_must_agree(bench, cell, shapes, instruction, target
     assert only(result, 2)["role"] == Role.OBSTACLE
 
 
-@pytest.mark.parametrize(("height", "missed"), [(0.05, True), (0.30, False)])
-def test_no_look_alike_is_meant_once_the_hand_went_for_one(bench, cell, shapes, height, missed):
+@pytest.mark.parametrize(("height", "share", "open_to_others"),
+                         [(0.05, 0.5, False), (0.30, 0.5, True), (0.05, 0.0, True)])
+def test_no_look_alike_is_meant_once_the_hand_went_for_one(
+    bench, cell, shapes, height, share, open_to_others
+):
     """Two red cubes: the policy may change its mind, but not with its fingers round one."""
     bench.robot.tool = np.diag([1.0, -1.0, -1.0, 1.0])
     bench.robot.tool[:3, 3] = (0.5, 0.12, height)
     bench.perception.instruct("put the red cube in the bin")
     cell.put("cube", shapes["cube"], (0.5, 0.12, 0.022), 0.3, 0)
     cell.put("cube too", shapes["cube"], (0.5, -0.12, 0.022), 0.3, 0)
-    first, second = (int(i) for i in [bench.look() for _ in range(4)][-1].objects["id"])
-    if bench.perception.tracker.tracks[0].position[1] < 0:
-        first, second = second, first
+    objects = [bench.look() for _ in range(4)][-1].objects
+    first, second = (int(i) for i in objects["id"][np.argsort(-objects["y"])])
     assert attend(bench, first).selection.target == first
-    after = attend(bench, second, 24).selection
-    assert after.target == (None if missed else second)
+    bench.perception.params = replace(bench.perception.params, named_share=share)
+    assert attend(bench, second, 24).selection.target == (second if open_to_others else None)
     bench.perception.instruct("put the red cube on the tray")  # other words: all is open again
     assert attend(bench, second).selection.target == second
 
