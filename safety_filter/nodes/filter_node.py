@@ -149,7 +149,7 @@ class FilterNode(ManagedNode):
         self._ticks.describe(*facts, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
-        if self._stopped:  # also before a cleanup
+        if self._stopped:  # also before now
             self._filter.stop(self._stopped)
         self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
         self._teller.start()
@@ -241,9 +241,9 @@ class FilterNode(ManagedNode):
         self._recorder.flight.event(event)
 
     def _on_stop(self, event: int, _: object, answer: Trigger.Response) -> Trigger.Response:
-        if self.configured:
-            with self._lock:
-                self._stopped = self._stopped or BY[event]  # outlasts a deactivation
+        with self._lock:
+            self._stopped = self._stopped or BY[event]  # outlasts every transition
+            if self.configured:
                 self._stop(event)
         answer.success, answer.message = True, STOP_ANSWER
         return answer

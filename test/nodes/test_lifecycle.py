@@ -92,6 +92,27 @@ def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: 
             rig.close()
 
 
+def test_a_stop_before_the_filter_is_configured_holds_until_a_reset(tmp_path: Path) -> None:
+    spec = graph.NODES[FILTER].with_parameters(
+        activate_at_start=False, monitored=False, **PATIENT[FILTER]
+    )
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_state(FILTER, "unconfigured", START_SECONDS)
+            assert rig.call(f"{FILTER}/stop")[0]
+            assert rig.change(FILTER, Transition.TRANSITION_CONFIGURE)
+            assert rig.change(FILTER, Transition.TRANSITION_ACTIVATE)
+            rig.wait_state(FILTER, "STOPPED operator: stopped")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
+            rig.twist = np.zeros(6)
+            rig.call(f"{FILTER}/reset")
+            rig.wait_passing(FILTER)
+        finally:
+            rig.close()
+
+
 @pytest.mark.parametrize(
     ("robot", "description", "told"),
     [("ur5e", False, "ur5e: its URDF is not shipped"), ("/none.yaml", True, "/none.yaml")],
