@@ -81,6 +81,22 @@ def registered(rgb: NDArray[np.uint8], metres: NDArray[np.float32]) -> None:
         )
 
 
+def measured(metres: NDArray[np.float32], near: float, far: float, share: float) -> None:
+    """See that a depth image shows anything: from one that does not, nothing can be concluded.
+
+    near, far: m, what counts as measured. share: of all pixels that must be.
+
+    Raises:
+        MessageError: too few are.
+    """
+    found = float(np.mean((metres >= near) & (metres <= far)))
+    if found < share:
+        raise MessageError(
+            f"depth data: expected at least {share:.0%} of pixels between {near:g} and {far:g} m,"
+            f" got {found:.1%}; see that the lens is free and the emitter on"
+        )
+
+
 def float_map(msg: Any) -> NDArray[np.float32]:
     """32FC1 image as it is, (H, W) float32.
 

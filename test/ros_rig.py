@@ -45,8 +45,8 @@ EVENT_SECONDS = 20.0  # for what comes at once, unless the machine is busy
 # Limits for tests whose subject is not time, so that a busy machine does not decide them
 PATIENT: dict[str, dict[str, Any]] = {
     "filter_node": {
-        "rate": 100.0, "deadline": 0.01, "monitor_silence": 0.4, "joint_state_age": 0.6,
-        "obstacles_age": 1.5, "command_age": 0.6,
+        "rate": 100.0, "deadline": 0.01, "monitor_silence": 0.4, "monitor_gone": 3.0,
+        "joint_state_age": 0.6, "obstacles_age": 1.5, "command_age": 0.6,
     },
     "monitor_node": {
         "rate": 100.0, "silence": 0.4, "latch_after": 3.0, "late_limit": 100, "joint_age": 0.8,

@@ -19,7 +19,7 @@ from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE, FilterParams
 from safety_filter.core.params import ParamError
 from safety_filter.core.yaml_file import read_mapping
-from safety_filter.flight.recorder import BY, RESET
+from safety_filter.flight.replay import tell
 
 DECISION = ("qd", "twist", "nominal_qd", "distance", "level1_slack", "state", "reason",
             "no_target")  # fmt: skip
@@ -153,10 +153,7 @@ def _run_segment(
         if wanted != version:
             version = wanted
             _retune(safety, versions[version])
-        if events[i] in BY:
-            safety.stop(BY[events[i]])
-        elif events[i] == RESET:
-            safety.reset()
+        tell(safety, events[i])
         key = stamps[0][i], receipts[0][i]
         if key != joints_key:
             joints, joints_key = tk.joints_of(given[i]), key

@@ -209,6 +209,8 @@ class _Looking:
         try:
             rgb, metres = images.rgb(image), images.depth(depth)
             images.registered(rgb, metres)
+            seen = self._perception.params
+            images.measured(metres, seen.depth_min, seen.depth_max, seen.depth_share)
             result = self._perception.update(
                 stamp, rgb, metres, images.intrinsics(self._info), images.pose_matrix(pose),
                 *joints, *(self._maps.pop(role, None) for role in _MAPS),

@@ -148,7 +148,8 @@ class SafetyFilter:
         pull = -p.jerk_weight * buffers.last
         still = solve_relaxed(self._solver, problem._replace(gradient=pull), levels, start)
         if not still.found:
-            return start, ('solver', f'{self._solver.name}: relaxed problem: {still.status}'), True
+            fault = 'solver', f'{self._solver.name}: relaxed problem: {still.status}'
+            return self._brake(True), fault, True
         over = float(np.max(np.abs(buffers.nominal) / buffers.limits[2]))
         asked = buffers.nominal * min(1.0, p.retreat_fraction / max(over, 1e-9))
         towards = pull - (problem.hessian - p.jerk_weight * np.eye(self.robot.n)) @ asked
@@ -160,7 +161,7 @@ class SafetyFilter:
         buffers.slack[:len(chosen.slack)] = chosen.slack
         answer = chosen.x.copy()
         if buffers.verify(answer, self._intake.opening) != VERIFIED:
-            answer = start
+            answer = self._brake(True)  # its twist, too
         worst = int(np.argmax(excess * np.where(levels == 1, 1e3, 1.0)))
         name = row_name(self.robot, info[worst])
         detail = f'{name}: {max(excess[worst], 0.0):.3f} m/s short'
@@ -208,6 +209,15 @@ class SafetyFilter:
             return f'reset waits: command {size:.3f}, must be at most {self.params.reset_speed:g}'
         self._stopped = self._reset_asked = False
         return None
+
+    def withdraw_reset(self) -> None:
+        """Ask for the release no more; the stop stays."""
+        self._reset_asked = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop is latched, or a reset of it waits."""
+        return self._stopped
 
     def continue_from(self, qd: Array) -> None:
         """Take `qd` (n,) for the last answer, as when a recording is replayed from its middle."""

@@ -118,7 +118,9 @@ class FilterParams:
     ssm: bool = param(
         False, '-', None, None, 'keep the protective separation distance of ISO/TS 15066 from '
         'tracks of class person_class', runtime=True)
-    person_class: int = param(0, '-', 0, 2 ** 31 - 1, 'class_id of persons', runtime=True)
+    person_class: int = param(
+        0, '-', 0, 2 ** 31 - 1, 'class_id of persons; what nobody can name (65535) counts as one '
+        'too', runtime=True)
     ssm_human_speed: float = param(
         1.6, 'm/s', 0.1, 3.0, 'speed v_h of a person towards the robot, at least', runtime=True)
     ssm_reaction: float = param(

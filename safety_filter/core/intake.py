@@ -28,7 +28,7 @@ from safety_filter.core.kernel import Buffers
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import Array, RobotModel
 from safety_filter.core.target import Target
-from safety_filter.core.wire import Role
+from safety_filter.core.wire import UNKNOWN_CLASS, Role
 
 HISTORY = 512
 """Joint states remembered, to place held objects at the time they were seen."""
@@ -70,6 +70,7 @@ class Intake:
             source.forget()
         self._history.clear()
         self.bounds.forget()
+        self.target.forget()
         self._clock, self._since = None, -np.inf
 
     def take(self, joints: JointSample | None, command: Command | None,
@@ -158,7 +159,8 @@ class Intake:
         load_tracks(sample.tracks, self._buffers.obstacles)
         self.count = len(sample.tracks)
         if p.ssm:
-            persons = sample.tracks['class_id'] == p.person_class
+            # What nobody can name may be a person
+            persons = np.isin(sample.tracks['class_id'], (p.person_class, UNKNOWN_CLASS))
             self._buffers.obstacles['person'][:self.count] = persons
         self.bounds.sighted(sample.stamp, self.count)
         self.target.update(sample.tracks)

@@ -20,6 +20,10 @@ class Target:
         self._exempt_since: float | None = None
         self.clear = False
 
+    def forget(self) -> None:
+        """Drop the target, as before the first message."""
+        self._id, self._exempt_since, self.clear = NO_ID, None, False
+
     def update(self, tracks: Tracks) -> None:
         """Take the target of new tracks, in one or more pieces; two that claim it are none."""
         pieces = tracks[tracks['role'] == int(Role.TARGET)]

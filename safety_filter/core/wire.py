@@ -36,6 +36,9 @@ UINT32 = 6
 FLOAT32 = 7
 """PointField datatype codes."""
 
+UNKNOWN_CLASS = 0xFFFF
+"""class_id of what no detection explains."""
+
 PIECE_STEP = 1 << 24
 """Piece k of the object with id i < PIECE_STEP has the id i + k PIECE_STEP."""
 

@@ -26,9 +26,9 @@ from safety_filter.core.wire import OBSTACLE_DTYPE
 
 FORMAT = 1
 SUFFIX = ".flight.npz"
-NO_EVENT, STOP, RESET, MONITOR_STOP, NODE_STOP = range(5)
+NO_EVENT, STOP, RESET, MONITOR_STOP, NODE_STOP, MONITOR_GONE, WITHDRAWN = range(7)
 BY = {STOP: "the operator", MONITOR_STOP: "the monitor, whose state says why",
-      NODE_STOP: "a deactivation"}  # fmt: skip
+      NODE_STOP: "a deactivation", MONITOR_GONE: "the monitor's silence"}  # fmt: skip
 """Who asked for a stop."""
 
 
@@ -46,7 +46,7 @@ class Tick:
     command: Command | None
     obstacles: ObstacleSample | None
     decision: Decision
-    event: int  # a stop (BY) or RESET was asked for since the tick before
+    event: int  # a stop (BY) or RESET was asked for, or that WITHDRAWN, since the tick before
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class FlightRecorder:
         self._event = NO_EVENT
 
     def event(self, kind: int) -> None:
-        """Note that a stop (BY) or RESET was asked for; it belongs to the next tick."""
+        """Note a stop (BY), RESET or WITHDRAWN; it belongs to the next tick."""
         self._event = kind
 
     def add(

@@ -10,7 +10,7 @@ from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotModel
-from safety_filter.flight.recorder import BY, RESET, Record
+from safety_filter.flight.recorder import BY, RESET, WITHDRAWN, Record
 
 # Decided by how long a step took, which a replay does not share
 TIMED = "deadline"
@@ -29,6 +29,16 @@ class Replayed:
         return [i for i, same in enumerate(self.equal) if not same]
 
 
+def tell(safety: SafetyFilter, event: int) -> None:
+    """What the operator, the monitor or the node asked for before a tick."""
+    if event in BY:
+        safety.stop(BY[event])
+    elif event == RESET:
+        safety.reset()
+    elif event == WITHDRAWN:
+        safety.withdraw_reset()
+
+
 def replay(record: Record, params: FilterParams | None = None) -> Replayed:
     """Replay `record`, with other parameters if given.
 
@@ -42,10 +52,7 @@ def replay(record: Record, params: FilterParams | None = None) -> Replayed:
     if record.ticks and record.ticks[0].told.reason == "operator":
         safety_filter.stop()
     for i, tick in enumerate(record.ticks):
-        if tick.event in BY:
-            safety_filter.stop(BY[tick.event])
-        elif tick.event == RESET:
-            safety_filter.reset()
+        tell(safety_filter, tick.event)
         if i > 0:
             safety_filter.continue_from(record.ticks[i - 1].told.qd)
         decision = safety_filter.step(

@@ -141,6 +141,11 @@ class ManagedNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         except _EndedError:
             return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # rclpy would swallow it without a word
+            self.get_logger().error(traceback.format_exc())
+            told = f"{type(error).__name__}: {error}"
+            self.publish_state(ERROR, f"not configured: {told}; see the log", {})
+            return TransitionCallbackReturn.FAILURE
         finally:
             self.loading = False
         self.configured = True

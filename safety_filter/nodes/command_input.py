@@ -97,6 +97,11 @@ class CommandInput:
             kind, value = "joint_position", positions + velocities / position_gain
         return Command(stamp, received_mono + played, kind, value, self._frame)
 
+    def standstill(self, now_ros: float) -> Command:
+        """What is filtered while nobody passes the output on: come to rest."""
+        zeros = np.zeros(len(self._names))
+        return Command(now_ros, time.monotonic(), "joint_velocity", zeros, self._frame)
+
     def _on_twist(self, msg: TwistStamped, _: float, now: float) -> None:
         stamp, value = conversion.seconds(msg.header.stamp), conversion.twist_vector(msg)
         self._command = Command(stamp, now, "twist", value, msg.header.frame_id)

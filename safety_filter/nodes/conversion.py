@@ -101,7 +101,7 @@ class JointReader:
     def read(self, msg: JointState) -> tuple[Array, Array]:
         """Positions and velocities (n,) in the order of the names.
 
-        A message without velocities gives zeros; the caller decides if that is good enough.
+        A message without velocities gives none, shape (0,).
 
         Raises:
             MessageError: a joint is missing, or arrays whose lengths differ from the names'.
@@ -116,7 +116,7 @@ class JointReader:
                 )
         position = np.array(msg.position)[self._order]
         if not msg.velocity:
-            return position, np.zeros(len(position))
+            return position, np.zeros(0)
         return position, np.array(msg.velocity)[self._order]
 
     def _learn(self, names: list[str]) -> None:

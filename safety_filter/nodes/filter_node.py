@@ -10,7 +10,6 @@ Neither torch nor a simulator loads in this process.
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -24,22 +23,21 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import JointState, PointCloud2
-from std_msgs.msg import UInt64
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from safety_filter.core.apart import compile_apart
 from safety_filter.core.filter import START_STOPPED, SafetyFilter
 from safety_filter.core.filter_params import TABLE as FILTER_TABLE
-from safety_filter.core.filter_params import FilterParams
-from safety_filter.core.inputs import Command, JointSample, ObstacleSample
+from safety_filter.core.filter_params import FilterParams, braking_fault
+from safety_filter.core.inputs import JointSample, ObstacleSample
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.params import ParamError, ParamTable, param
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
-from safety_filter.flight.recorder import BY, MONITOR_STOP, NODE_STOP, RESET, STOP
-from safety_filter.nodes import conversion, filter_state, tool_pose
+from safety_filter.flight import recorder as flight
+from safety_filter.nodes import conversion, filter_state, monitor_watch, tool_pose
 from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.command_input import CommandInput, CommandParams
@@ -61,21 +59,17 @@ BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to r
 
 
 @dataclass(frozen=True)
-class FilterNodeParams(RobotParams, CommandParams, OutputParams, LoopParams, FlightParams):
+class FilterNodeParams(
+    RobotParams, CommandParams, OutputParams, LoopParams, FlightParams, monitor_watch.WatchParams
+):
     """Parameters of filter_node beside those of the filter itself."""
 
     frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
-    monitored: bool = param(
-        False, "-", None, None, "a monitor_node stands between this node and the arm"
-    )
-    monitor_silence: float = param(
-        0.04, "s", 0.01, 0.5, "silence of the monitor after which zeros go to the arm directly"
-    )
     state_rate: float = param(10.0, "Hz", 1.0, 100.0, "rate of ~/state between changes")
     marker_rate: float = param(5.0, "Hz", 0.5, 30.0, "rate of ~/markers")
 
 
-TABLE = ParamTable.of(FilterNodeParams)
+TABLE = ParamTable.of(FilterNodeParams, (monitor_watch.timing,))
 
 
 class FilterNode(ManagedNode):
@@ -85,7 +79,7 @@ class FilterNode(ManagedNode):
         super().__init__("filter_node")
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.params = ParameterSet(self, TABLE).value
-        self._tuning = ParameterSet(self, FILTER_TABLE, changed=self._retune)
+        self._tuning = ParameterSet(self, FILTER_TABLE, "", self._retune, self._check)
         self._source = RobotInput(self, self.params)
         self._joints: JointSample | None = None
         self._obstacles: ObstacleSample | None = None
@@ -101,17 +95,15 @@ class FilterNode(ManagedNode):
         self._teller = StateTeller(p.state_rate, self._tell, self.start_thread)
         self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
         self._stopped = START_STOPPED if self._tuning.value.start_stopped else ""  # by whom
-        self._heartbeat = -math.inf
-        self._monitor_fault = ""
+        self._monitor = monitor_watch.MonitorWatch(self, p)
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._commands = CommandInput(self, p, p.frame)
         self._polled: list[tuple[Polled[Any], Callable[[Any], None]]] = [
             (Polled(self, JointState, "joint_states", NEWEST), self._on_joints),
             (Polled(self, PointCloud2, "~/obstacles", NEWEST), self._on_obstacles),
-            (Polled(self, UInt64, "~/monitor_heartbeat", NEWEST), self._on_heartbeat),
         ]
-        for name, event in (("stop", STOP), ("monitor_stop", MONITOR_STOP)):
+        for name, event in (("stop", flight.STOP), ("monitor_stop", flight.MONITOR_STOP)):
             self.create_service(Trigger, f"~/{name}", partial(self._on_stop, event))
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
@@ -161,15 +153,17 @@ class FilterNode(ManagedNode):
         with self._lock:
             if self._decision is not None and not self._stopped:
                 self._filter.reset()
-                self._recorder.flight.event(RESET)
+                self._recorder.flight.event(flight.RESET)
 
     def deactivate(self) -> None:
         """Brake; the loop goes on with zeros."""
         super().deactivate()
         with self._lock:
-            self._stop(NODE_STOP)
+            self._stop(flight.NODE_STOP)
         deadline = time.monotonic() + BRAKING
-        while time.monotonic() < deadline and (d := self._decision) is not None and d.qd.any():
+        while (d := self._decision) is not None and d.qd.any() and not self.failure:
+            if time.monotonic() > deadline:
+                break
             time.sleep(2e-3)
 
     def cleanup(self) -> None:
@@ -181,6 +175,9 @@ class FilterNode(ManagedNode):
         for _ in range(ZEROS_AT_END):
             self._stand()
             time.sleep(0.004)
+
+    def _check(self, params: FilterParams) -> str | None:
+        return braking_fault(params, self._robot) if self.configured else None
 
     def _retune(self, _: FilterParams, changes: Mapping[str, object]) -> None:
         if self.configured:
@@ -228,42 +225,44 @@ class FilterNode(ManagedNode):
         stamp = conversion.seconds(msg.header.stamp)
         self._obstacles = ObstacleSample(stamp, now, msg.header.frame_id, tracks, fault)
 
-    def _on_heartbeat(self, _: UInt64) -> None:
-        self._heartbeat = time.monotonic()
-
     def _reject(self, name: str, error: Exception) -> None:
         if name not in self._rejected:
             self.get_logger().error(str(error))
         self._rejected[name] = str(error)
 
     def _stop(self, event: int) -> None:
-        self._filter.stop(self._stopped or BY[event])
-        self._recorder.flight.event(event)
+        if event != flight.NODE_STOP:
+            self._stopped = self._stopped or flight.BY[event]  # outlasts every transition
+        if self.configured:
+            self._filter.stop(self._stopped or flight.BY[event])
+            self._recorder.flight.event(event)
 
     def _on_stop(self, event: int, _: object, answer: Trigger.Response) -> Trigger.Response:
         with self._lock:
-            self._stopped = self._stopped or BY[event]  # outlasts every transition
-            if self.configured:
-                self._stop(event)
+            self._stop(event)
         answer.success, answer.message = True, STOP_ANSWER
         return answer
 
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
-        if not self.active:
-            answer.success, answer.message = False, "not active"
+        if not self.active or self._monitor.fault:
+            told = f"not reset: monitor: {self._monitor.fault}" if self.active else "not active"
+            answer.success, answer.message = False, told
             return answer
         with self._lock:
-            self._stopped = ""
+            by, self._stopped = self._stopped, ""
             self._filter.reset()
-            self._recorder.flight.event(RESET)
+            self._recorder.flight.event(flight.RESET)
         before = self._loop.ticks
         deadline = time.monotonic() + 0.2
         while self._loop.ticks < before + 2 and time.monotonic() < deadline:
             time.sleep(1e-3)
-        decision = self._decision
-        waits = decision is not None and decision.reason == "operator"
-        answer.success = not waits
-        answer.message = decision.detail if decision is not None and waits else "reset"
+        waits = (decision := self._decision) is not None and decision.reason == "operator"
+        answer.success, answer.message = not waits, decision.detail if waits else "reset"
+        if waits:  # what was refused must not take effect later, when nobody thinks of it
+            with self._lock:
+                self._stopped = by
+                self._filter.withdraw_reset()
+                self._recorder.flight.event(flight.WITHDRAWN)
         return answer
 
     # -- the control loop ---------------------------------------------------------------------
@@ -275,7 +274,9 @@ class FilterNode(ManagedNode):
         now = time.monotonic()
         for _ in range(self._commands.update(self.now())):
             self._meters["commands"].tick(now)
-        self._watch_monitor()
+        if self._monitor.update() and not self._stopped:
+            with self._lock:
+                self._stop(flight.MONITOR_GONE)
         if not self.active and self._decision is None:
             self._stand()
             return
@@ -285,8 +286,10 @@ class FilterNode(ManagedNode):
             now_mono, now_ros = time.monotonic(), self.now()
             gain = self._filter.params.position_gain
             command = self._commands.read(now_ros, gain)
-            if self._monitor_fault:
-                command = self._standstill()
+            if self._monitor.fault:
+                # A reset waits for the operator's command, not for these zeros
+                still = self._commands.standstill(now_ros)
+                command = None if self._filter.stopped else still
             decision = self._filter.step(now_mono, now_ros, self._joints, command, obstacles)
             inputs = self._joints, command, obstacles
             self._ticks.add(self._recorder.flight.add(now_mono, now_ros, *inputs, decision))
@@ -295,7 +298,7 @@ class FilterNode(ManagedNode):
         self._decision = decision
         self._out.publish(
             decision.qd, decision.twist, self.now(), self._joints,
-            self._filter.params.joint_state_age, bool(self._monitor_fault),
+            self._filter.params.joint_state_age, bool(self._monitor.fault),
         )  # fmt: skip
         if obstacles is not None and obstacles is not self._answered:
             self._answered = obstacles
@@ -306,37 +309,24 @@ class FilterNode(ManagedNode):
         key = f"{message.split(':')[0]} {decision.no_target}"
         self._teller.offer(key, now, (self._level(decision), message, decision))
 
-    def _watch_monitor(self) -> None:
-        """The monitor passes our commands on: when it is silent, the arm gets zeros from here."""
-        silent = time.monotonic() - self._heartbeat
-        if not self.params.monitored or silent <= self.params.monitor_silence:
-            self._monitor_fault = ""
-            return
-        self._monitor_fault = "silent" if math.isfinite(silent) else "nothing received yet"
-
-    def _standstill(self) -> Command:
-        """What is filtered while nobody passes our output on: come to rest."""
-        zeros = np.zeros(self._robot.n)
-        return Command(self.now(), time.monotonic(), "joint_velocity", zeros)
-
     def _stand(self) -> None:
         """Zeros without a decision: before the first activation, and at the end."""
         age = self._filter.params.joint_state_age
-        self._out.zeros(self.now(), self._joints, age, bool(self._monitor_fault))
+        self._out.zeros(self.now(), self._joints, age, bool(self._monitor.fault))
 
     # -- state --------------------------------------------------------------------------------
 
     def _message(self, decision: Decision) -> str:
         if not self.active:
             return "inactive"
-        if self._monitor_fault:
-            return f"STOPPED monitor: {self._monitor_fault}"
+        if self._monitor.fault:
+            return f"STOPPED monitor: {self._monitor.fault}"
         return filter_state.message(decision, self._rejected.get("joint_states", ""))
 
     def _level(self, decision: Decision) -> bytes:
         if not self.active:
             return WARN
-        if decision.state == "STOPPED" or self._monitor_fault:
+        if decision.state == "STOPPED" or self._monitor.fault:
             return ERROR
         worth = self._loop.warning or decision.no_target or decision.broken_bounds
         return WARN if worth else OK

@@ -106,6 +106,11 @@ class JointHistory:
         with self._lock:
             return self._split(self._samples[-1][1]) if self._samples else None
 
+    def stamp(self) -> float | None:
+        """Stamp of the newest state, s."""
+        with self._lock:
+            return self._samples[-1][0] if self._samples else None
+
     def at(self, stamp: float, tolerance: float) -> tuple[Array, float] | None:
         """Linear interpolation at `stamp`; None when no state is within `tolerance` s of it."""
         with self._lock:

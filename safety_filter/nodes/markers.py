@@ -14,7 +14,13 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from safety_filter.core.filter_params import FilterParams
-from safety_filter.core.inputs import JointSample, ObstacleSample
+from safety_filter.core.inputs import (
+    JointSample,
+    ObstacleSample,
+    joints_fault,
+    obstacles_fault,
+    tool_fault,
+)
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.margins import track_margins
 from safety_filter.core.report import Decision
@@ -122,12 +128,18 @@ def of_decision(
     params: FilterParams,
     now: float,
 ) -> MarkerArray:
-    """Everything about one decision; `frame` is the robot's base, `now` in s on the ROS clock."""
-    found = Markers(frame, stamp)
+    """Everything about one decision; `frame` is the robot's base, `now` in s on the ROS clock.
+
+    Inputs that the filter does not use are not drawn.
+    """
+    found, robot = Markers(frame, stamp), kinematics.robot
+    if tool_fault(joints) if robot.tool_only else joints_fault(joints, robot.n):
+        return found.array
     centres, tool, nominal = _placed(kinematics, joints, decision)
     found.bodies(centres, kinematics.robot.spheres["radius"])
     found.removed(tool, nominal, decision.twist)
-    if obstacles is not None and obstacles.fault is None:
+    usable = (params.max_obstacles, params.base_frames)
+    if obstacles is not None and obstacles_fault(obstacles, *usable) is None:
         age = min(max(now - obstacles.stamp, 0.0), params.obstacles_age)
         found.tracks(obstacles.tracks)
         found.margins(obstacles.tracks, track_margins(obstacles.tracks, age, params))

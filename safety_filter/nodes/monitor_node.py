@@ -37,8 +37,12 @@ from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import NEWEST
 from safety_filter.nodes.robot import RobotInput, RobotParams
 
-# Ticks from one sign of life to the next, sent after the tick's command
-HEARTBEAT_EVERY = 4
+HEARTBEAT = 0.016  # s from one sign of life to the next, sent after a tick's command
+
+
+def beat_every(rate: float) -> int:
+    """Ticks from one sign of life to the next at a rate in Hz."""
+    return max(1, int(HEARTBEAT * rate))
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ class MonitorParams(RobotParams, OutputParams, LoopParams):
     frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
     joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
     obstacles_age: float = param(0.5, "s", 0.02, 2.0, "oldest obstacles acted upon")
+    future_tolerance: float = param(
+        0.02, "s", 0.001, 0.5, "a stamp further ahead than this counts as not received"
+    )
 
 
 def _timing(p: MonitorParams) -> str | None:
@@ -173,14 +180,22 @@ class MonitorNode(ManagedNode):
             fault = track_fault(tracks)
             if fault is not None:
                 raise conversion.MessageError(f"obstacles: {fault}")
+            age = self._age("obstacles", conversion.seconds(msg.header.stamp))
         except conversion.MessageError as error:
             self._tracks.reject(error)
             return
         now = time.monotonic()
-        # The older of receipt and stamp counts, as everywhere
-        age = max(0.0, self.now() - conversion.seconds(msg.header.stamp))
         self._obstacles = (now, age, tracks)
-        self._tracks.accept(now)
+        self._tracks.accept(now - age)  # the older of receipt and stamp counts, as everywhere
+
+    def _age(self, name: str, stamp: float) -> float:
+        """Age of a stamp, s. Raises MessageError for one from the future."""
+        age = self.now() - stamp
+        if age < -self.params.future_tolerance:
+            raise conversion.MessageError(
+                f"{name} stamp: expected the past, got {-age:.3f} s ahead"
+            )
+        return max(0.0, age)
 
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         now = time.monotonic()
@@ -208,7 +223,19 @@ class MonitorNode(ManagedNode):
 
     def _input_fault(self, now: float) -> str:
         """Without inputs nothing can be vouched for; goes as the inputs come back."""
-        return self._joints.source.fault(now) or self._tracks.fault(now) or ""
+        joints = self._joints.source.fault(now) or self._joints_age()
+        return joints or self._tracks.fault(now) or ""
+
+    def _joints_age(self) -> str:
+        """What is wrong with the newest joint state's stamp, or ''."""
+        history = self._joints.update()
+        stamp = None if history is None else history.stamp()
+        try:
+            age = 0.0 if stamp is None else self._age("joint_states", stamp)
+        except conversion.MessageError as error:
+            return str(error)
+        limit = self.params.joint_age
+        return "" if age <= limit else f"joint_states: {age:.1f} s old (limit {limit:g} s)"
 
     def _tick(self, late: float) -> None:
         p = self.params
@@ -241,7 +268,7 @@ class MonitorNode(ManagedNode):
             assert self._command is not None
             self._passing = True
             self._publish(self._command[1])
-        if self._ticks % HEARTBEAT_EVERY == 0:
+        if self._ticks % beat_every(p.rate) == 0:
             self._heartbeat.publish(UInt64(data=self._ticks))
         self._tell(now)
 

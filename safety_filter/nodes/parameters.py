@@ -59,8 +59,9 @@ class ParameterSet(Generic[T]):
     """One table declared on a node; `value` is always a validated instance.
 
     `prefix` separates several tables of one node (`filter.alpha0`). A bad update keeps the old
-    set and is answered with the reason; a good one is handed to `changed` (the new set, what was
-    changed), which may still refuse it with a ParamError.
+    set and is answered with the reason: the table's, or that of `check`, which says what speaks
+    against the new set. Applied (`value`, then `changed` with the new set and what was changed) is
+    an update once every table of the node has agreed: it may have parts of several.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ParameterSet(Generic[T]):
         table: ParamTable[T],
         prefix: str = "",
         changed: Callable[[T, Mapping[str, object]], None] | None = None,
+        check: Callable[[T], str | None] | None = None,
     ) -> None:
         """Declare the table's rows on `node`.
 
@@ -77,7 +79,7 @@ class ParameterSet(Generic[T]):
         """
         self._table = table
         self._prefix = prefix
-        self._changed = changed
+        self._changed, self._check = changed, check
         given: dict[str, object] = {}
         for row in table.rows:
             default: Any = list(row.default) if isinstance(row.default, tuple) else row.default
@@ -88,24 +90,31 @@ class ParameterSet(Generic[T]):
         for row in table.rows:
             node.set_descriptor(prefix + row.name, descriptor(row))
         node.add_on_set_parameters_callback(self._on_set)
+        node.add_post_set_parameters_callback(self._after_set)
 
-    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+    def _own(self, parameters: list[Parameter]) -> dict[str, object]:
         names = {row.name for row in self._table.rows}
-        changes = {
+        return {
             p.name[len(self._prefix) :]: p.value
             for p in parameters
             if p.name.startswith(self._prefix) and p.name[len(self._prefix) :] in names
         }
-        if not changes:
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        if not (changes := self._own(parameters)):
             return SetParametersResult(successful=True)
         try:
             value = self._table.update(self.value, changes)
-            if self._changed is not None:
-                self._changed(value, changes)
+            fault = self._check(value) if self._check is not None else None
         except ParamError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        self.value = value
-        return SetParametersResult(successful=True)
+            fault = str(error)
+        return SetParametersResult(successful=fault is None, reason=fault or "")
+
+    def _after_set(self, parameters: list[Parameter]) -> None:
+        if changes := self._own(parameters):
+            self.value = self._table.update(self.value, changes)
+            if self._changed is not None:
+                self._changed(self.value, changes)
 
 
 def unknown(node: Node, words: Sequence[str]) -> list[str]:

@@ -223,6 +223,8 @@ class PerceptionNode(ManagedNode):
             return
         rgb, metres = images.rgb(image), images.depth(depth)
         images.registered(rgb, metres)
+        seen = self._perception.params
+        images.measured(metres, seen.depth_min, seen.depth_max, seen.depth_share)
         if self._info is None:
             return  # the state says that no camera_info came
         info = self._info

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.core.wire import UNKNOWN_CLASS
+from safety_filter.perception.blobs import Blob
 from safety_filter.perception.kalman import State
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.shape import Measurement

@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception.detector import Detection
 
 F32 = NDArray[np.float32]
@@ -25,8 +26,6 @@ Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
 Window = tuple[slice, slice]
 _RING = 3  # px round a thing in which its ground shows
-UNKNOWN_CLASS = 0xFFFF
-"""class_id of a cluster that no detection explains."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from safety_filter.core.wire import Role
-from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.core.wire import UNKNOWN_CLASS, Role
 from safety_filter.perception.episodes import FIRST_SEED, Step, Truth, episode, panda_mask, scenes
 from safety_filter.perception.params import TABLE
 from safety_filter.perception.pipeline import DetectorLike, Perception, PerceptionResult

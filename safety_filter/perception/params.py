@@ -25,6 +25,8 @@ class PerceptionParams:
         (1.1, 0.9, 1.2), 'm', -5.0, 5.0, 'upper corner of the space watched')
     depth_min: float = param(0.1, 'm', 0.01, 5.0, 'depth nearer than this is invalid')
     depth_max: float = param(3.0, 'm', 0.2, 20.0, 'depth farther than this is invalid')
+    depth_share: float = param(
+        0.1, '-', 0.0, 1.0, 'a picture with a smaller share of valid depth is refused')
     # robot mask
     robot_tolerance: float = param(
         0.015, 'm', 0.001, 0.1, 'depth within this of the modelled robot is the robot')

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.core.wire import UNKNOWN_CLASS
+from safety_filter.perception.blobs import Blob
 
 F32 = NDArray[np.float32]
 _IN_AIR = 0.04  # m above its ground from which a thing hangs in the air

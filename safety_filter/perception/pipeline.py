@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from safety_filter.core import shapes
-from safety_filter.core.wire import Role, Tracks, empty_tracks
+from safety_filter.core.wire import UNKNOWN_CLASS, Role, Tracks, empty_tracks
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import back_project, check_frame, seen_past
 from safety_filter.perception.coast import believed
@@ -105,7 +105,7 @@ class Perception:
         self.detector = detector
         self.robot_mask = robot_mask
         names = list(detector.names)
-        self.names = {**dict(enumerate(names)), bl.UNKNOWN_CLASS: "unknown"}
+        self.names = {**dict(enumerate(names)), UNKNOWN_CLASS: "unknown"}
         self.supports = frozenset(
             i for i, n in enumerate(names) if n in params.support_classes)
         self.open_supports = frozenset(

@@ -190,7 +190,7 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
         low, high = centre_local - radius, centre_local + radius
         seen_low[:] = seen_high[:] = True
     elif not blob.support and not hidden_high[1] and not _flat_top(local, low, high):
-        high[1] = max(high[1], low[1] + (high[0] - low[0]))
+        high[1] = max(high[1], low[1] + min(high[0] - low[0], 2 * rules.size_max))
     half, centre = (high - low) / 2, (high + low) / 2
     both = seen_low & seen_high
     sigma = np.where(both, rules.noise, rules.occluded_noise)
@@ -218,7 +218,7 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
                 sigma[k] = rules.occluded_noise * (1 if centre[k] != expected[k] else 8)
             half[k] = known.half[k]
     least_half = 0.002 if blob.support else rules.size_min
-    half = np.clip(half, least_half, rules.size_max)
+    half = np.maximum(half, least_half)  # not clipped from above: what shows is there
     middle, placed = origin + axes @ centre, None
     # Nothing reaches below what it stands on, whatever of it is seen
     bottom = -np.inf if known is not None and known.floating else blob.ground

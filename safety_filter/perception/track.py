@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.core.wire import UNKNOWN_CLASS
+from safety_filter.perception.blobs import Blob
 from safety_filter.perception.hidden import Hideout
 from safety_filter.perception.kalman import State
 from safety_filter.perception.motion import Motion

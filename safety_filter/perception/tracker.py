@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception.association import associate, mismatch
-from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.perception.blobs import Blob
 from safety_filter.perception.coast import coast, out_of_sight
 from safety_filter.perception.hidden import Hides
 from safety_filter.perception.kalman import State, jump_noise

@@ -132,3 +132,14 @@ def test_joint_commands_are_left_alone(panda: RobotModel) -> None:
     push = np.array([0.4, 0, 0, 0, 0, 0, 0.0])
     decisions = [trip.bench.step(push, thing, 'joint_velocity') for _ in range(600)]
     assert not any(d.detail.startswith('round') for d in decisions)
+
+
+def test_what_blocked_and_is_no_longer_told_of_is_not_gone_round(panda: RobotModel) -> None:
+    trip = Trip(panda, circulation=True)
+    _, tracks = ball(trip)
+    trip.bench.step(np.zeros(6), tracks, 'twist')
+    circulation, buffers = trip.bench.safety._circulation, trip.bench.safety._buffers
+    circulation._begin(0.0, 5, np.array([1.0, 0.0, 0.0]), buffers, 1)
+    assert not circulation.way
+    circulation._begin(0.0, 4, np.array([1.0, 0.0, 0.0]), buffers, 1)
+    assert circulation.way

@@ -311,3 +311,34 @@ def test_nothing_is_left_to_compile_after_the_warm_up(solver: str) -> None:
         'assert before == [len(f.signatures) for f in found]\n')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_way_out_that_fails_its_check_sends_braking_in_both_forms(
+        panda: RobotModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make(panda)
+    at = tool(bench)
+    tracks = np.concatenate([track(at + (side, 0, 0), 0.06, id=k + 1)
+                             for k, side in enumerate((-0.05, 0.05))])
+    run(bench, np.array([0, 0.1, 0, 0, 0, 0.0]), empty_tracks(), 50)
+    buffers = bench.safety._buffers
+
+    def refuse(answer: Array, _: float) -> int:
+        np.matmul(buffers.tool_jacobian, answer + 1.0, out=buffers.twist)
+        return 1
+
+    monkeypatch.setattr(buffers, 'verify', refuse)
+    decision = bench.step(np.array([0, 0.1, 0, 0, 0, 0.0]), tracks, 'twist')
+    assert decision.state == 'STOPPED'
+    np.testing.assert_allclose(decision.twist, buffers.tool_jacobian @ decision.qd, atol=1e-12)
+
+
+def test_after_a_clock_jump_the_targets_time_begins_anew(panda: RobotModel) -> None:
+    bench = make(panda, target_expiry=0.5)
+    tracks, _ = grasp_scene(bench, Role.TARGET)
+    assert not run(bench, np.zeros(6), tracks, 20)[-1].no_target
+    bench.safety._intake.forget()
+    bench.safety._intake.target.update(tracks)
+    tool_position = tool(bench)
+    target = bench.safety._intake.target
+    assert target.exempt(-1000.0, tool_position, 0.0, bench.safety.params) >= 0
+    assert target.exempt(-999.0, tool_position, 0.0, bench.safety.params) < 0

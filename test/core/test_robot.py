@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from core.rig import URDF
 
+from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.mesh import link_triangles
 from safety_filter.core.robot import (
     BodyKind,
@@ -123,6 +125,26 @@ def test_shipped_robot_covers_every_vertex_of_its_meshes(name: str) -> None:
         vertices = triangles.reshape(-1, 3)
         gap = np.linalg.norm(vertices[:, None] - spheres[None, :, :3], axis=2) - spheres[:, 3]
         assert gap.min(axis=1).max() <= 0.0, link.get('name')
+
+
+@pytest.mark.parametrize('name', ['panda', 'xarm6', 'kuka_iiwa'])
+def test_links_without_rows_never_meet_or_are_neighbours(name: str) -> None:
+    robot = RobotModel.shipped(name)
+    kinematics, rng = Kinematics(robot), np.random.default_rng(5)
+    group, radius = robot.spheres['group'], robot.spheres['radius']
+    listed = {tuple(sorted(p)) for p in read_config(name)['self_pairs']}
+    free = [(a, b) for a, b in itertools.combinations(range(len(robot.bodies)), 2)
+            if tuple(sorted((robot.bodies[a], robot.bodies[b]))) not in listed]
+    met = dict.fromkeys(free, 0)
+    for _ in range(1000):
+        points = kinematics.spheres(rng.uniform(robot.limits.lower, robot.limits.upper))
+        gap = np.linalg.norm(points[:, None] - points[None], axis=2) - radius[:, None] - radius
+        for a, b in free:
+            met[a, b] += bool(gap[np.ix_(group == a, group == b)].min() < 0.0)
+    for (a, b), count in met.items():
+        columns = [int(robot.spheres['columns'][group == g][0]) for g in (a, b)]
+        adjacent = abs(columns[0] - columns[1]) <= 1
+        assert adjacent or count == 0 or count > 70, (robot.bodies[a], robot.bodies[b], count)
 
 
 def test_panda_is_the_data_sheets(panda: RobotModel) -> None:

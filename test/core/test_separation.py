@@ -15,7 +15,7 @@ from safety_filter.core.filter_params import TABLE, gains
 from safety_filter.core.report import Decision
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.separation import approach_limit, protective_distance
-from safety_filter.core.wire import Tracks
+from safety_filter.core.wire import UNKNOWN_CLASS, Tracks
 
 PERSON = 7
 VALUES: dict[str, Any] = {
@@ -104,6 +104,11 @@ def test_other_classes_are_obstacles_as_before(panda: RobotModel) -> None:
         a = with_ssm.step(AHEAD, person(0.95, class_id=3), 'twist')
         b = without.step(AHEAD, person(0.95, class_id=3), 'twist')
         assert np.array_equal(a.qd, b.qd) and a.separation is None
+
+
+def test_what_nobody_can_name_may_be_a_person(panda: RobotModel) -> None:
+    decision = make(panda).step(AHEAD, person(0.95, class_id=UNKNOWN_CLASS), 'twist')
+    assert decision.separation is not None
 
 
 def test_a_person_inside_the_distance_lets_the_arm_move_away(panda: RobotModel) -> None:

@@ -115,7 +115,7 @@ def test_joints_are_found_again_when_their_order_changes() -> None:
     reader.read(JointState(name=["b", "a"], position=[2.0, 1.0]))
     position, velocity = reader.read(JointState(name=["a", "c", "b"], position=[3.0, 9.0, 4.0]))
     np.testing.assert_array_equal(position, [3.0, 4.0])
-    np.testing.assert_array_equal(velocity, [0.0, 0.0])
+    assert velocity.shape == (0,)
     with pytest.raises(MessageError, match="name: expected b"):
         reader.read(JointState(name=["a"], position=[3.0]))
 

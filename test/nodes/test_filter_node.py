@@ -209,7 +209,14 @@ def test_stop_latches_and_reset_never_restarts_motion_by_itself(rig: Rig) -> Non
     ok, message = rig.call(f"{NODE}/reset")
     assert not ok and "command" in message  # the stick is not centred
     assert _still(rig)
+    # What was refused takes no effect later, when the stick crosses its centre
     rig.twist = np.zeros(6)
+    time.sleep(0.3)
+    rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+    time.sleep(0.3)
+    assert _still(rig) and rig.message(NODE) == "STOPPED operator: stopped by the operator"
+    rig.twist = np.zeros(6)
+    rig.wait(lambda: rig.call(f"{NODE}/reset")[0], EVENT_SECONDS, "the reset")
     rig.wait_state(NODE, "PASS")
     assert _still(rig)
 
@@ -234,6 +241,7 @@ def test_reset_waits_for_fresh_inputs(rig: Rig) -> None:
     ok, message = rig.call(f"{NODE}/reset")
     assert not ok and "obstacles" in message
     rig.tracks = empty_tracks()
+    rig.wait(lambda: rig.call(f"{NODE}/reset")[0], EVENT_SECONDS, "the reset")
     rig.wait_state(NODE, "PASS")
 
 

@@ -136,6 +136,19 @@ def test_a_node_that_cannot_be_configured_stays_unconfigured(
             rig.close()
 
 
+def test_an_error_that_nobody_foresaw_is_told(tmp_path: Path) -> None:
+    spec = graph.NODES[MONITOR].with_parameters(activate_at_start=False, robot="panda_hand")
+    with running(tmp_path, spec) as processes:
+        rig = Rig()
+        try:
+            rig.wait_state(MONITOR, "unconfigured", START_SECONDS)
+            assert not rig.change(MONITOR, Transition.TRANSITION_CONFIGURE)
+            rig.wait_state(MONITOR, "not configured: ")
+            assert not processes.dead()
+        finally:
+            rig.close()
+
+
 @pytest.mark.parametrize("asked", [Transition.TRANSITION_ACTIVATE, 0, 10, 200])
 def test_a_transition_that_is_not_possible_now_is_refused_and_nothing_more(
     tmp_path: Path, asked: int

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ros_rig import EVENT_SECONDS, HOME, PATIENT, Rig, running
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64MultiArray
 
 from safety_filter import graph
@@ -22,6 +23,8 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.demo.processes import ProcessGroup
+from safety_filter.nodes import conversion
+from safety_filter.nodes.monitor_node import beat_every
 from safety_filter.nodes.qos import COMMAND
 
 pytestmark = pytest.mark.ros
@@ -83,6 +86,9 @@ def test_arm_sees_zero_when_filter_or_monitor_dies_or_freezes(
     zero = _zero_after(rig, start)
     assert zero < LIMIT + _hiccup(rig, start, start + zero)
     assert not rig.qd.any()
+    if number == signal.SIGKILL and victim == MONITOR:  # another one does not set it free
+        assert rig.call(f"{FILTER}/reset") == (False, "not reset: monitor: silent")
+        assert rig.values(FILTER)["detail"] == "stopped by the monitor's silence"
     if number == signal.SIGSTOP:  # and it stays at zero when what was frozen comes back
         os.kill(processes.processes[victim].pid, signal.SIGCONT)
         if victim == MONITOR:
@@ -206,3 +212,27 @@ def test_without_obstacles_or_joint_states_nothing_is_vouched_for(
     rig.joints_on = False
     rig.wait_state(MONITOR, "ZERO joint_states: silent")
     rig.wait_still()
+
+
+@pytest.mark.parametrize(
+    ("shift", "told"),
+    [(-60.0, "obstacles: silent for 60"), (5.0, "obstacles stamp: expected the past")],
+)
+def test_obstacles_of_another_time_count_as_none(
+    patient: tuple[Rig, Impostor], shift: float, told: str
+) -> None:
+    rig, impostor = patient
+    impostor.qd = np.array([0.02, 0, 0, 0, 0, 0, 0])
+    rig.wait_moving()
+
+    def move(msg: PointCloud2) -> None:
+        msg.header.stamp = conversion.stamp(conversion.seconds(msg.header.stamp) + shift)
+
+    rig.alter_cloud = move
+    rig.wait_state(MONITOR, f"ZERO {told}")
+    rig.wait_still()
+
+
+def test_the_monitor_shows_that_it_lives_at_any_rate() -> None:
+    for rate in (50.0, 100.0, 250.0, 1000.0):
+        assert beat_every(rate) / rate <= 0.02

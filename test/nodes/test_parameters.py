@@ -10,10 +10,14 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from safety_filter import graph
+from safety_filter.core.filter_params import TABLE
+from safety_filter.core.params import ParamTable
 from safety_filter.demo.processes import ros_environment
-from safety_filter.nodes.parameters import unknown
+from safety_filter.nodes.arm_output import OutputParams
+from safety_filter.nodes.parameters import ParameterSet, unknown
 
 pytestmark = pytest.mark.ros
 
@@ -53,6 +57,30 @@ def test_a_section_of_the_node_names_parameters_that_it_has(
     told = unknown(node, ["--ros-args", "--params-file", str(file), "-r", "a:=b"])
     wanted = FILES[content]
     assert len(told) == bool(wanted) and all(t.startswith(wanted) for t in told), told
+
+
+@pytest.mark.parametrize(
+    "refused", [("output", "twist"), ("alpha0", -1.0), ("comfort_margin", 0.1)]
+)
+def test_what_one_table_refuses_no_other_applies(refused: tuple[str, object]) -> None:
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("cell", context=context)
+    try:
+        fixed = ParameterSet(node, ParamTable.of(OutputParams))
+        told: list[object] = []
+        fault = lambda p: "no" if p.comfort_margin > 0.05 else None  # noqa: E731
+        tuned = ParameterSet(node, TABLE, "", lambda _, changes: told.append(changes), fault)
+        before = fixed.value, tuned.value
+        changes = [("obstacle_acceleration", 0.4), refused]
+        answer = node.set_parameters_atomically([Parameter(n, value=v) for n, v in changes])
+        assert not answer.successful and answer.reason
+        assert (fixed.value, tuned.value) == before and not told
+        assert node.set_parameters_atomically([Parameter("alpha0", value=5.0)]).successful
+        assert tuned.value.alpha0 == 5.0 and told == [{"alpha0": 5.0}]
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_parameters_on_the_command_line_are_the_nodes(node: Node) -> None:

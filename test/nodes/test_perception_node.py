@@ -61,7 +61,7 @@ class DepthCamera:
         self.frame = self._whole
         self.on = self.with_pose = self.with_depth = True
         self.encoding, self.crop, self.millimetres = "rgb8", 0, False
-        self.depth_encoding, self.depth_crop = "32FC1", 0
+        self.depth_encoding, self.depth_crop, self.depth_dead = "32FC1", 0, False
         self.attention: np.ndarray | None = None
         self.wrist_attention: np.ndarray | None = None
         self.say("")
@@ -92,7 +92,8 @@ class DepthCamera:
         if self.with_pose:
             self._pose.publish(conversion.pose(f.T_base_cam, now, "base"))
         if self.with_depth:
-            msg = conversion.image(f.depth[self.depth_crop :], "32FC1", now, name)
+            depth = np.zeros_like(f.depth) if self.depth_dead else f.depth
+            msg = conversion.image(depth[self.depth_crop :], "32FC1", now, name)
             msg.encoding = self.depth_encoding
             if self.millimetres:
                 values = np.round(f.depth * 1000).astype("<u2")
@@ -199,6 +200,7 @@ def test_depth_in_millimetres_gives_the_same_tracks(cell: Any) -> None:
         ("depth_crop", 32, "depth size: expected 256x256 as the colour image, got 256x224"),
         ("crop", 32, "depth size: expected 256x224 as the colour image, got 256x256"),
         ("both_crop", 32, "image size: expected 256x256 as in camera_info, got 256x224"),
+        ("depth_dead", True, "depth data: expected at least 10% of pixels between 0.1 and 3 m"),
         ("with_pose", False, "camera_pose: none at the time of the image"),
         ("with_depth", False, "depth: silent for"),
         ("on", False, "image: silent for"),

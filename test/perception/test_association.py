@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sightings import PLATE, Scenario
 
-from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception.kalman import State
 from safety_filter.perception.motion import Motion
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.detector import Detection
 
@@ -74,7 +75,7 @@ def test_an_object_without_a_detection_becomes_a_cluster(cell, shapes):
     depth, masks = cell.picture()
     _, owner = found(cell, depth, cell.detections(masks))
     (cluster,) = unknown(cell, depth, owner)
-    assert cluster.class_id == bl.UNKNOWN_CLASS
+    assert cluster.class_id == UNKNOWN_CLASS
     assert len(cluster.rows) > 0.95 * (masks["carton"] & above(cell, depth)).sum()
 
 

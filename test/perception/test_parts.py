@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.parts import merge_parts
 
@@ -25,16 +26,16 @@ HAND = np.array([0.5, 0.0, 0.5], np.float32)
 ])
 def test_parts_of_unknown_things_join_them(score, z, hand, merged):
     known = piece([0.5, 0.0, z], 3, score)
-    cluster = piece([0.5, 0.05, z], bl.UNKNOWN_CLASS, 0.5, 150)
+    cluster = piece([0.5, 0.05, z], UNKNOWN_CLASS, 0.5, 150)
     out = merge_parts([known, cluster], 0.75, 0.025, hand)
     assert len(out) == (1 if merged else 2)
     assert sum(len(b.rows) for b in out) == 250
     if merged:
-        assert out[0].class_id == bl.UNKNOWN_CLASS
+        assert out[0].class_id == UNKNOWN_CLASS
 
 
 def test_parts_that_do_not_touch_stay_apart():
-    blobs = [piece([0.5, 0.0, 0.02], 3, 0.6), piece([0.5, 0.10, 0.02], bl.UNKNOWN_CLASS, 0.5)]
+    blobs = [piece([0.5, 0.0, 0.02], 3, 0.6), piece([0.5, 0.10, 0.02], UNKNOWN_CLASS, 0.5)]
     assert len(merge_parts(blobs, 0.75, 0.025, HAND)) == 2
 
 
@@ -50,4 +51,4 @@ def test_unsure_detections_that_touch_in_the_air_are_one_thing(other, score, z, 
     assert len(out) == (1 if merged else 2)
     assert sum(len(b.rows) for b in out) == 250  # no point counts twice
     if merged:
-        assert out[0].class_id == (3 if other == 3 else bl.UNKNOWN_CLASS)
+        assert out[0].class_id == (3 if other == 3 else UNKNOWN_CLASS)

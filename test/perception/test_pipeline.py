@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from safety_filter.core.wire import PIECE_STEP, Role, track_fault
-from safety_filter.perception.blobs import UNKNOWN_CLASS
+from safety_filter.core.wire import PIECE_STEP, UNKNOWN_CLASS, Role, track_fault
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.gaze import AttentionMap
 from safety_filter.perception.params import TABLE

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sightings import DT, HALF, PLATE, Scenario, put
 
-from safety_filter.core.wire import Role
-from safety_filter.perception.blobs import UNKNOWN_CLASS, Blob
+from safety_filter.core.wire import UNKNOWN_CLASS, Role
+from safety_filter.perception.blobs import Blob
 from safety_filter.perception.roles import role_of
 from safety_filter.perception.shape import BOX, Measurement
 
