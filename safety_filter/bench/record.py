@@ -26,9 +26,10 @@ RECENT = 720  # of those, the last 12 s
 RESULT = """success, collided, safe_success: bool; end: why it ended; success_time: s or None;
 ets: policy steps of 0.05 s until success, of the whole episode without; duration: s;
 collisions: contacts that should not have been; cause: of the first one, or of the failure;
-car_displaced: an obstacle was displaced by more than 1 mm (L1); min_distance_m: nearest true
-distance of arm or held object to an obstacle; penetration_m: deepest contact that should not have
-been; intervention_mean: m/s, mean change of the tool's velocity where it was changed;
+car_displaced: an obstacle was displaced by more than 1 mm (L1, as sim/displacement.py has it);
+min_distance_m: nearest true distance of arm or held object to an obstacle; penetration_m: deepest
+contact that should not have been; intervention_mean: m/s, mean change of the tool's velocity where
+it was changed;
 intervention_share, states: shares of time; intervention_median: m/s, over all of the time;
 wrong_target_share, lost_target_share: shares of the looks before the grasp at which another
 thing, or nothing, was the target; jerk_rms: rad/s^3, of the joint velocities; distance_mm: course

@@ -77,6 +77,11 @@ class ContactJudge:
                 del self._open[key]
 
     @property
+    def hit(self) -> set[str]:
+        """Names of what is in a collision in the newest physics step."""
+        return {c.other for c in self._open.values() if c.collision}
+
+    @property
     def collisions(self) -> list[Contact]:
         """The contacts that should not have been."""
         return [c for c in self.contacts if c.collision]

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from safety_filter.sim.bodies import create_body, panda_urdf
 from safety_filter.sim.contacts import FINGERS, Contact, ContactJudge
+from safety_filter.sim.displacement import Displacement
 from safety_filter.sim.render import (
     SCENE_CAMERA,
     WRIST_FOV_DEG,
@@ -118,8 +119,7 @@ class World:
         self.teleport(HOME_Q + np.asarray(scene.home_q_noise), MAX_OPENING)
         self._driven: tuple[int, list[tuple[ObjectSpec, Array, Array]]] | None = None
         self._drive_movers()
-        self._rest = {name: self._pose(body)[0] for name, body in self.bodies.items()}
-        self.displacement = dict.fromkeys(self.bodies, 0.0)
+        self._displacement = Displacement(self._places())
         self.held: int | None = None
 
     def teleport(self, q: Array, opening: float) -> None:
@@ -195,10 +195,12 @@ class World:
         self._drive_movers()
         p.stepSimulation(physicsClientId=c)
         self.steps += 1
-        self._measure_displacement()
+        places = self._places()
         self._drive_movers()
         self.held = self._held_body()
         self.judge.update(self.time, self._labels, self.held)
+        paths = {spec.name: position.tolist() for spec, position, _ in self._driven_now()}
+        self._displacement.update(self.time, places, paths, bool(self.contacts), self.judge.hit)
 
     def _driven_now(self) -> list[tuple[ObjectSpec, Array, Array]]:
         """What is driven, with position and velocity; an object is free once it has arrived."""
@@ -218,23 +220,10 @@ class World:
                 physicsClientId=self._client)
             p.resetBaseVelocity(body, velocity.tolist(), [0, 0, 0], physicsClientId=self._client)
 
-    def _measure_displacement(self) -> None:
-        """L1 displacement of each object; of a mover, the sum of what contacts pushed it off.
-
-        The target's says nothing: it is there to be moved.
-        """
-        expected = {spec.name: position for spec, position, _ in self._driven_now()
-                    if spec.role == "mover"}
-        for name, body in self.bodies.items():
-            x, y, z = p.getBasePositionAndOrientation(body, physicsClientId=self._client)[0]
-            if name in expected:
-                at = expected[name]
-                off = abs(x - at[0]) + abs(y - at[1])
-                self.displacement[name] += max(0.0, float(off) - 2e-3)
-            else:
-                at = self._rest[name]
-                off = abs(x - at[0]) + abs(y - at[1]) + abs(z - at[2])
-                self.displacement[name] = max(self.displacement[name], float(off))
+    def _places(self) -> dict[str, tuple[float, ...]]:
+        """Where each object is, (3,) m in base."""
+        return {name: p.getBasePositionAndOrientation(body, physicsClientId=self._client)[0]
+                for name, body in self.bodies.items()}
 
     def _held_body(self) -> int | None:
         touched = [
@@ -305,6 +294,11 @@ class World:
     @property
     def contacts(self) -> list[Contact]:
         return self.judge.contacts
+
+    @property
+    def displacement(self) -> dict[str, float]:
+        """How far each object was moved, m; the target's says nothing: it is to be moved."""
+        return self._displacement.total
 
     def min_distance(self, limit: float = 0.5) -> float:
         """Smallest distance in m of robot or held object to an obstacle, at most `limit`."""
