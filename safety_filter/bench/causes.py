@@ -29,14 +29,14 @@ def _knowledge(world: World, name: str, tracks: Tracks | None, state: str) -> st
     """What was known of the thing that was touched."""
     if tracks is None:
         return "nothing known"
-    things = {s.name: state for s, state in zip(world.scene.specs, world.truth(), strict=True)}
-    truth = things[name]
+    things = {n: world.object_position(n) for n in world.bodies}
+    moves = world.velocities[name]  # after the step it would be what the contact made of it
     centres = np.stack([tracks[a] for a in "xyz"], axis=1).astype(float)
     objects = tracks["id"].astype(np.int64) % PIECE_STEP
     off: dict[int, float] = {}
     for i in np.unique(objects):
         centre = centres[objects == i].mean(0)
-        gaps = {n: float(np.linalg.norm(t.position[:2] - centre[:2])) for n, t in things.items()}
+        gaps = {n: float(np.linalg.norm(t[:2] - centre[:2])) for n, t in things.items()}
         if min(gaps, key=lambda n: gaps[n]) == name:  # it is of this thing, not of its neighbour
             off[int(i)] = gaps[name]
     nearest = min(off, key=lambda i: off[i], default=None)
@@ -47,11 +47,11 @@ def _knowledge(world: World, name: str, tracks: Tracks | None, state: str) -> st
     if role != Role.OBSTACLE:
         return f"taken for {role.name.lower()}"
     velocity = np.array([track[a] for a in ("vx", "vy", "vz")], float)
-    if np.linalg.norm(velocity - truth.velocity) > WRONG_SPEED:
+    if np.linalg.norm(velocity - moves) > WRONG_SPEED:
         return "velocity wrong"
-    if off[nearest] > MISPLACED + 0.15 * float(np.linalg.norm(truth.velocity)):
+    if off[nearest] > MISPLACED + 0.15 * float(np.linalg.norm(moves)):
         return "misplaced"
-    moving = float(np.linalg.norm(truth.velocity)) > 0.03
+    moving = float(np.linalg.norm(moves)) > 0.03
     if state.startswith("STOPPED"):
         return f"{'ran into the arm' if moving else 'known'}, {_word(state)}"
     return f"known, {_word(state)}"

@@ -119,6 +119,7 @@ class World:
         self.teleport(HOME_Q + np.asarray(scene.home_q_noise), MAX_OPENING)
         self._driven: tuple[int, list[tuple[ObjectSpec, Array, Array]]] | None = None
         self._drive_movers()
+        self.velocities = self._velocities()  # (3,) m/s in base before the newest physics step
         self._displacement = Displacement(self._places())
         self.held: int | None = None
 
@@ -193,6 +194,7 @@ class World:
             targetPositions=[self.opening_command / 2] * 2, forces=[GRIP_FORCE] * 2,
             targetVelocities=[0, 0], positionGains=[0.15] * 2, physicsClientId=c)
         self._drive_movers()
+        self.velocities = self._velocities()
         p.stepSimulation(physicsClientId=c)
         self.steps += 1
         places = self._places()
@@ -223,6 +225,10 @@ class World:
     def _places(self) -> dict[str, tuple[float, ...]]:
         """Where each object is, (3,) m in base."""
         return {name: p.getBasePositionAndOrientation(body, physicsClientId=self._client)[0]
+                for name, body in self.bodies.items()}
+
+    def _velocities(self) -> dict[str, Array]:
+        return {name: np.array(p.getBaseVelocity(body, physicsClientId=self._client)[0])
                 for name, body in self.bodies.items()}
 
     def _held_body(self) -> int | None:

@@ -1,0 +1,53 @@
+"""What an episode's record says of a collision: its cause, and how near things came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from safety_filter.bench.causes import WRONG_SPEED, collision_cause
+from safety_filter.bench.sources import TruthEyes
+from safety_filter.sim.contacts import Contact
+from safety_filter.sim.scene import generate
+from safety_filter.sim.world import DT, World
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World(generate(0, "demo")) as world:
+        yield world
+
+
+def strike(world: World, name: str, speed: float = 0.4) -> Contact:
+    """Go straight for a thing until the first collision with it."""
+    for _ in range(240 * 6):
+        way = world.object_position(name) - world.tool_pose()[0]
+        world.set_twist(np.array([*(speed * way / np.linalg.norm(way)), 0.0, 0.0, 0.0]))
+        world.step()
+        for contact in world.judge.collisions:
+            if contact.other == name:
+                return contact
+    raise AssertionError(f"{name} was not reached")
+
+
+def test_what_stood_still_is_not_said_to_have_moved_when_it_was_struck(world: World) -> None:
+    world.reset(generate(3004, "static-2"))
+    name = next(s.name for i, s in enumerate(world.scene.specs)
+                if s.role == "object" and i != world.scene.target)
+    tracks = TruthEyes().look(world, None, None)
+    contact = strike(world, name)
+    struck = next(s for s in world.truth() if s.name == name)
+    assert np.linalg.norm(struck.velocity) > WRONG_SPEED
+    assert collision_cause(world, contact, tracks, "STOPPED level1_slack").endswith(
+        "on object: known, stopped for level1 slack")
+
+
+def test_a_mover_that_is_struck_has_the_velocity_of_its_path(world: World) -> None:
+    world.reset(generate(0, "demo"))
+    mover = next(s for s in world.scene.specs if s.role == "mover")
+    strike(world, mover.name)
+    assert mover.path is not None
+    np.testing.assert_allclose(
+        world.velocities[mover.name], mover.path.state(world.time - DT)[1], atol=1e-9)
