@@ -27,7 +27,8 @@ class Contact:
         """Whether this touch should not have been.
 
         Allowed are fingers and hand on the target, fingers and the held object on the
-        destination and on the table. Everything else counts, arm links on anything included.
+        destination and on the table. Everything else counts, arm links on anything and a grasp of
+        another object included.
         """
         if self.role == "target":
             return self.body not in (*FINGERS, *HAND)
@@ -53,7 +54,7 @@ class ContactJudge:
         """
         touching = set()
         points = [(self._links[c[3]], c) for c in p.getContactPoints(
-            bodyA=self._robot, physicsClientId=self._client) if c[2] != held and c[2] in names]
+            bodyA=self._robot, physicsClientId=self._client) if c[2] in names]
         if held is not None:
             points += [("held", c) for c in p.getContactPoints(
                 bodyA=held, physicsClientId=self._client) if c[2] in names]
