@@ -27,11 +27,11 @@ RESULT = """success, collided, safe_success: bool; end: why it ended; success_ti
 ets: policy steps of 0.05 s until success, of the whole episode without; duration: s;
 collisions: contacts that should not have been; cause: of the first one, or of the failure;
 car_displaced: an obstacle was displaced by more than 1 mm (L1, as sim/displacement.py has it);
-min_distance_m: nearest true distance of arm or held object to an obstacle; penetration_m: deepest
-contact that should not have been; intervention_mean: m/s, mean change of the tool's velocity where
-it was changed;
-intervention_share, states: shares of time; intervention_median: m/s, over all of the time;
-wrong_target_share, lost_target_share: shares of the looks before the grasp at which another
+min_distance_m: nearest true distance of arm or held object to an obstacle, sampled at pictures
+and at the physics steps of collisions, below zero inside it; penetration_m: deepest contact that
+should not have been; intervention_mean: m/s, mean change of the tool's velocity where it was
+changed; intervention_share, states: shares of time; intervention_median: m/s, over all of the
+time; wrong_target_share, lost_target_share: shares of the looks before the grasp at which another
 thing, or nothing, was the target; jerk_rms: rad/s^3, of the joint velocities; distance_mm: course
 of the distance, a point every 0.2 s."""
 
@@ -124,6 +124,7 @@ class Recorder:
                                   world.held is not None, self._end)
         looked = sum(self._sights.values())
         changed = sum(c > 0.0 for c in self._changes)
+        depths = [c.depth for c in wrong if c.role in ("object", "mover")]
         obstacles = [s.name for i, s in enumerate(world.scene.specs)
                      if s.role != "destination" and i != world.scene.target]
         time = self._success_time if success else None
@@ -134,7 +135,7 @@ class Recorder:
             "duration": _round(world.time), "collisions": [_contact(c) for c in wrong],
             "cause": cause,
             "car_displaced": any(world.displacement[n] > MOVED for n in obstacles),
-            "min_distance_m": _round(self._nearest),
+            "min_distance_m": _round(min([self._nearest, *(0.0 - depth for depth in depths)])),
             "penetration_m": _round(max((c.depth for c in wrong), default=0.0)),
             "intervention_mean": _round(sum(self._changes) / max(changed, 1)),
             "intervention_share": _round(changed / max(self._steps, 1)),

@@ -17,7 +17,8 @@ _COLUMNS = (
     "n: episodes. CAR: episodes in which no obstacle was displaced by more than 1 mm (L1) from "
     "where it came to rest, or pushed off its path by more in all. ETS: "
     "policy steps of 0.05 s until success, of the whole episode without one. Nearest: least true "
-    "distance of arm or held object to an obstacle, below zero inside it. Change: of the tool's "
+    "distance of arm or held object to an obstacle, sampled at pictures and at collisions, below "
+    "zero inside it. Change: of the tool's "
     "commanded velocity, mean over the time in which it was changed, and median over all of the "
     "time. Wrong, no target: share of the looks before the grasp.")
 _STYLE = """

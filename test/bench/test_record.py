@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from safety_filter.bench.causes import WRONG_SPEED, collision_cause
+from safety_filter.bench.record import Recorder
 from safety_filter.bench.sources import TruthEyes
 from safety_filter.sim.contacts import Contact
 from safety_filter.sim.scene import generate
@@ -51,3 +52,26 @@ def test_a_mover_that_is_struck_has_the_velocity_of_its_path(world: World) -> No
     assert mover.path is not None
     np.testing.assert_allclose(
         world.velocities[mover.name], mover.path.state(world.time - DT)[1], atol=1e-9)
+
+
+def test_the_least_distance_takes_in_what_was_touched_between_two_pictures(world: World) -> None:
+    world.reset(generate(3004, "static-2"))
+    record = Recorder(world)
+    record.look()
+    name = next(s.name for i, s in enumerate(world.scene.specs)
+                if s.role == "object" and i != world.scene.target)
+    strike(world, name)
+    assert record.result()["min_distance_m"] == 0.0
+    for _ in range(4):
+        world.step()
+    result = record.result()
+    assert result["penetration_m"] > 0.0
+    assert result["min_distance_m"] == -result["penetration_m"]
+
+
+def test_a_touch_of_the_table_is_no_distance_to_an_obstacle(world: World) -> None:
+    world.reset(generate(3000, "alone-0"))
+    record = Recorder(world)
+    record.look()
+    world.judge.contacts.append(Contact("panda_link5", "table", "table", 0.0, 0.0, 1.0, 0.01))
+    assert record.result()["min_distance_m"] == 0.5
