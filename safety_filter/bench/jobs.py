@@ -117,7 +117,8 @@ def _eyes(method: Method, perception: str) -> Any:
         return FrozenEyes(method.pieces)
     if method.knowledge == "truth" or perception == "truth":
         return TruthEyes(method.pieces)
-    return _real_eyes(tuple(sorted(method.perception.items())))
+    params = method.perception if method.pieces else {**method.perception, "pieces": 1}
+    return _real_eyes(tuple(sorted(params.items())))
 
 
 @cache
