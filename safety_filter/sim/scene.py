@@ -76,6 +76,16 @@ class Scene:
     def destination_spec(self) -> ObjectSpec:
         return self.specs[self.destination]
 
+    @property
+    def obstacles(self) -> tuple[int, ...]:
+        """Indices into specs of what the suite puts in the way: movers and what stands there.
+
+        What can be grasped only distracts, but in clutter-5 it is in the way like all the rest.
+        """
+        return tuple(i for i, s in enumerate(self.specs)
+                     if i != self.target and s.role != "destination"
+                     and (self.suite == "clutter-5" or not s.shape.graspable))
+
     def retask(self, target: int, destination: int, template: str = TRAIN_TEMPLATES[0]) -> Scene:
         """The same scene with another task."""
         text = instruction_text(

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from safety_filter.bench.jobs import _eyes
 from safety_filter.bench.methods import METHODS
+from safety_filter.bench.methods.aegis import Aegis
+from safety_filter.bench.methods.ellipsoid import in_the_way, named, obstacles_of
+from safety_filter.bench.methods.naive import Naive
+from safety_filter.bench.sources import FrozenEyes
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks
+from safety_filter.sim.catalogue import UNKNOWN
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
+
+MISLED = 4000  # seed of dynamic-3 in which a thing that only distracts is nearer to the way
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +46,47 @@ def test_knows_has_one_ellipsoid_an_object_with_real_perception_too(world: World
         obstacles = tracks[tracks["role"] == int(Role.OBSTACLE)]
         most[method] = max(Counter(obstacles["id"] % PIECE_STEP).values())
     assert most["knows"] == 1 < most["ours"]
+
+
+@pytest.mark.parametrize("suite", ["static-1", "static-2", "dynamic-3"])
+def test_the_named_obstacle_is_the_one_that_the_suite_is_about(world: World, suite: str) -> None:
+    for seed in range(4000, 4020):
+        scene = generate(seed, suite)
+        assert scene.obstacles == (2,)
+        world.reset(scene)
+        found = named(world, FrozenEyes(pieces=False).look(world, None, None))
+        assert found is not None
+        key, shape = found
+        assert key == 1 + 2 and shape.centre == pytest.approx(scene.specs[2].position, abs=1e-3)
+
+
+@pytest.mark.parametrize("suite", ["dynamic-4", "clutter-5"])
+def test_of_several_obstacles_the_one_nearest_to_the_way_is_named(
+        world: World, suite: str) -> None:
+    for seed in range(4000, 4006):
+        scene = generate(seed, suite)
+        world.reset(scene)
+        tracks = FrozenEyes(pieces=False).look(world, None, None)
+        obstacles = obstacles_of(tracks)
+        found = named(world, tracks)
+        assert found is not None and found[0] - 1 in scene.obstacles
+        if suite == "clutter-5":
+            assert {1 + i for i in scene.obstacles} == set(obstacles)
+        for i in scene.obstacles:
+            spec = scene.specs[i]
+            assert suite == "clutter-5" or spec.role == "mover" or spec.shape.name in UNKNOWN
+
+
+def test_naive_and_aegis_keep_to_the_named_obstacle(world: World) -> None:
+    scene = generate(MISLED, "dynamic-3")
+    world.reset(scene)
+    tracks = FrozenEyes(pieces=False).look(world, None, None)
+    goals = [np.asarray(s.position) for s in (scene.target_spec, scene.destination_spec)]
+    assert in_the_way(obstacles_of(tracks), world.tool_pose()[0], goals) != 3
+    naive, aegis = Naive(), Aegis()
+    for guard in (naive, aegis):
+        guard.reset(world)
+    assert list(naive.obstacles(world, tracks)) == [3]
+    aegis.filtered(world, np.zeros(6), tracks)
+    assert aegis._obstacle is not None
+    assert aegis._obstacle.centre == pytest.approx(scene.specs[2].position, abs=1e-3)

@@ -26,9 +26,8 @@ from safety_filter.bench.methods.ellipsoid import (
     HandFilter,
     barrier,
     hand,
-    in_the_way,
+    named,
     normal_gradient,
-    obstacles_of,
 )
 from safety_filter.core.wire import Tracks
 from safety_filter.sim.world import World
@@ -89,12 +88,9 @@ class Aegis(HandFilter):
         moving = hand(world)
         if not self._named:
             self._named = True
-            found = obstacles_of(tracks)
-            scene = world.scene
-            goals = [np.asarray(s.position) for s in (scene.target_spec, scene.destination_spec)]
-            key = in_the_way(found, world.tool_pose()[0], goals)
-            if key is not None:
-                self._obstacle = found[key]
+            found = named(world, tracks)
+            if found is not None:
+                self._obstacle = found[1]
                 self._z = self._obstacle.centre - moving.centre
                 self._z /= np.linalg.norm(self._z)
         if self._obstacle is None:

@@ -81,10 +81,7 @@ def obstacles_of(tracks: Tracks) -> dict[int, Ellipsoid]:
 
 def in_the_way(obstacles: dict[int, Ellipsoid], start: Array,
                goals: list[NDArray[np.float64]]) -> int | None:
-    """Id of the obstacle nearest to the way start - goals, seen from above; None without any.
-
-    Stands for the vision-language model that names one obstacle at the start of an episode.
-    """
+    """Id of the obstacle nearest to the way start - goals, seen from above; None without any."""
     best: tuple[float, int] | None = None
     points = [start, *goals]
     for key, e in sorted(obstacles.items()):
@@ -93,6 +90,20 @@ def in_the_way(obstacles: dict[int, Ellipsoid], start: Array,
         if best is None or distance < best[0]:
             best = (distance, key)
     return None if best is None else best[1]
+
+
+def named(world: World, tracks: Tracks) -> tuple[int, Ellipsoid] | None:
+    """The scene's obstacle with its id; of several the one nearest to the way as it is now.
+
+    Stands for the vision-language model that names one obstacle at the start of an episode.
+    `tracks` are true ones, whose ids count the scene's specs from 1.
+    """
+    scene = world.scene
+    meant = {1 + i for i in scene.obstacles}
+    found = {k: e for k, e in obstacles_of(tracks).items() if k in meant}
+    goals = [np.asarray(s.position) for s in (scene.target_spec, scene.destination_spec)]
+    key = in_the_way(found, world.tool_pose()[0], goals)
+    return None if key is None else (key, found[key])
 
 
 def _to_segment(p: Array, a: Array, b: Array) -> float:

@@ -5,10 +5,8 @@ The true target and one obstacle at the start, never updated, in the QP of knows
 
 from __future__ import annotations
 
-import numpy as np
-
 from safety_filter.bench.methods.base import Method
-from safety_filter.bench.methods.ellipsoid import Ellipsoid, in_the_way, obstacles_of
+from safety_filter.bench.methods.ellipsoid import Ellipsoid, named
 from safety_filter.bench.methods.knows import Knows
 from safety_filter.core.wire import Tracks
 from safety_filter.sim.world import World
@@ -25,11 +23,8 @@ class Naive(Knows):
     def obstacles(self, world: World, tracks: Tracks) -> dict[int, Ellipsoid]:
         """The obstacle named at the start."""
         if self._one is None:
-            found = obstacles_of(tracks)
-            scene = world.scene
-            goals = [np.asarray(s.position) for s in (scene.target_spec, scene.destination_spec)]
-            key = in_the_way(found, world.tool_pose()[0], goals)
-            self._one = {} if key is None else {key: found[key]}
+            found = named(world, tracks)
+            self._one = {} if found is None else dict([found])
         return self._one
 
 
