@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from safety_filter.bench.cell import declared
@@ -107,20 +107,44 @@ class TruthEyes:
 
 
 class FrozenEyes:
-    """The true state at the start of the episode, never updated: what was known once."""
+    """The true state at the start of the episode, never updated: what was known once.
+
+    Gripper and arm tell of what is held, without sight: it is HELD, moves with the hand from where
+    the fingers closed on it, and stays where they let go of it, with its role of the start.
+    """
 
     sees = False
 
     def __init__(self, pieces: bool = True) -> None:
-        self._eyes = TruthEyes(pieces)
-        self._tracks = empty_tracks()
+        self._pieces = pieces
+        self._parts: list[Tracks] = []
+        self._grip: tuple[int, Array, Array] | None = None  # what, and its pose in the tool frame
 
     def look(self, world: World, scene: Frame | None, thought: PolicyOutput | None) -> Tracks:
         if world.steps == 0:
-            self._tracks = self._eyes.look(world, scene, thought)
-            for name in ("vx", "vy", "vz"):
-                self._tracks[name] = 0.0
-        return self._tracks
+            self._grip = None
+            self._parts = [_tracks_at(world, i, self._pieces, s.position, _turn(s.orientation))
+                           for i, s in enumerate(world.truth())]
+        self._feel(world)
+        return np.concatenate([p for p in self._parts if len(p)] or [empty_tracks()])
+
+    def _feel(self, world: World) -> None:
+        """Update what the gripper holds or has let go of."""
+        states = world.truth()
+        held = next((i for i, s in enumerate(states) if s.body == world.held), None)
+        if self._grip is not None and self._grip[0] != held:
+            self._parts[self._grip[0]]["role"] = int(_role(world, self._grip[0]))
+            self._grip = None
+        if held is None:
+            return
+        tool, turn = world.tool_pose()
+        if self._grip is None:
+            state = states[held]
+            self._grip = (held, turn.T @ (state.position - tool),
+                          turn.T @ _turn(state.orientation))
+        _, offset, turned = self._grip
+        self._parts[held] = _tracks_at(
+            world, held, self._pieces, tool + turn @ offset, turn @ turned)
 
 
 def enclosing_axes(shape: Shape) -> Array:
@@ -158,19 +182,32 @@ def _part(part: Part) -> shapes.Cover:
 
 
 def _true_tracks(world: World, index: int, pieces: bool) -> Tracks:
-    spec = world.scene.specs[index]
     state = world.truth()[index]
-    role = Role.OBSTACLE
-    if world.held == state.body:
-        role = Role.HELD
-    elif index == world.scene.target:
-        role = Role.TARGET
-    elif spec.role == "destination":
-        role = Role.SUPPORT
-    rotation = Rotation.from_quat(state.orientation).as_matrix()
+    return _tracks_at(world, index, pieces, state.position, _turn(state.orientation),
+                      state.velocity)
+
+
+def _tracks_at(world: World, index: int, pieces: bool, position: Array, rotation: Array,
+               velocity: ArrayLike = (0.0, 0.0, 0.0)) -> Tracks:
+    """The tracks of a thing in its role of now, put at a pose (m, base) with a velocity (m/s)."""
     return shapes.tracks(
-        _cover(spec.shape.name, pieces), 1 + index, state.position, rotation, state.velocity,
-        role=role, class_id=_UNKNOWN_CLASS, p_target=float(index == world.scene.target))
+        _cover(world.scene.specs[index].shape.name, pieces), 1 + index, position, rotation,
+        velocity, role=_role(world, index), class_id=_UNKNOWN_CLASS,
+        p_target=float(index == world.scene.target))
+
+
+def _role(world: World, index: int) -> Role:
+    spec = world.scene.specs[index]
+    if world.held == world.bodies[spec.name]:
+        return Role.HELD
+    if index == world.scene.target:
+        return Role.TARGET
+    return Role.SUPPORT if spec.role == "destination" else Role.OBSTACLE
+
+
+def _turn(orientation: Array) -> Array:
+    """The rotation matrix (3, 3) of a quaternion (x, y, z, w)."""
+    return np.asarray(Rotation.from_quat(orientation).as_matrix())
 
 
 class RealEyes:

@@ -90,3 +90,27 @@ def test_naive_and_aegis_keep_to_the_named_obstacle(world: World) -> None:
     aegis.filtered(world, np.zeros(6), tracks)
     assert aegis._obstacle is not None
     assert aegis._obstacle.centre == pytest.approx(scene.specs[2].position, abs=1e-3)
+
+
+def test_what_was_known_at_the_start_stays_but_the_load_moves_with_the_hand(world: World) -> None:
+    world.reset(generate(3000, "static-2"))
+    eyes = FrozenEyes()
+    first = eyes.look(world, None, None)
+    load = first["id"] % PIECE_STEP == 1
+    world.step()
+    world.held = world.bodies[world.scene.target_spec.name]
+    assert (eyes.look(world, None, None)[load]["role"] == int(Role.HELD)).all()
+    tool, turn = world.tool_pose()
+    world.teleport(world.joint_state()[0] + [0.3, 0.2, 0.0, 0.1, 0.0, 0.0, 0.4], 0.04)
+    moved, turned = world.tool_pose()
+    carried = eyes.look(world, None, None)
+    world.held = None
+    world.teleport(world.joint_state()[0] - 0.2, 0.04)
+    let_go = eyes.look(world, None, None)
+    for tracks in (carried, let_go):
+        assert (np.array(tracks[~load]) == first[~load]).all()
+        for before, after in zip(first[load], tracks[load], strict=True):
+            where = turn.T @ (np.array([before[c] for c in "xyz"]) - tool)
+            assert moved + turned @ where == pytest.approx([after[c] for c in "xyz"], abs=1e-5)
+    assert (carried[load]["role"] == int(Role.HELD)).all()
+    assert (let_go[load]["role"] == int(Role.TARGET)).all()
