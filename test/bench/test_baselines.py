@@ -11,10 +11,18 @@ import pytest
 from safety_filter.bench.jobs import _eyes
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.methods.aegis import Aegis
-from safety_filter.bench.methods.ellipsoid import in_the_way, named, obstacles_of
+from safety_filter.bench.methods.ellipsoid import (
+    PERIOD,
+    HandFilter,
+    in_the_way,
+    named,
+    obstacles_of,
+)
+from safety_filter.bench.methods.knows import Knows
 from safety_filter.bench.methods.naive import Naive
 from safety_filter.bench.sources import FrozenEyes
-from safety_filter.core.wire import PIECE_STEP, Role, Tracks
+from safety_filter.core.qp import DaqpSolver
+from safety_filter.core.wire import PIECE_STEP, Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import UNKNOWN
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
@@ -114,3 +122,41 @@ def test_what_was_known_at_the_start_stays_but_the_load_moves_with_the_hand(worl
             assert moved + turned @ where == pytest.approx([after[c] for c in "xyz"], abs=1e-5)
     assert (carried[load]["role"] == int(Role.HELD)).all()
     assert (let_go[load]["role"] == int(Role.TARGET)).all()
+
+
+class Doubled(HandFilter):
+    """Sends twice the twist."""
+
+    def filtered(self, world: World, twist: np.ndarray, tracks: Tracks) -> np.ndarray:
+        return 2.0 * twist
+
+
+def test_the_filtered_twist_is_held_between_ticks_whatever_the_policy_wishes(world: World) -> None:
+    world.reset(generate(3000, "alone-0"))
+    guard = Doubled()
+    guard.reset(world)
+    wish = np.array([0.0, 0.01, 0.0, 0.0, 0.0, 0.02])
+    for wished in (wish, 3.0 * wish, -wish):
+        step = guard.command(world, wished, empty_tracks(), 0.0)
+        assert step.qd == pytest.approx(world.resolve(2.0 * wish), abs=1e-12)
+        assert step.change == pytest.approx(0.01) and step.state == "FILTERED"
+        world.step()
+    while world.time < PERIOD:
+        world.step()
+    step = guard.command(world, -wish, empty_tracks(), 0.0)
+    assert step.qd == pytest.approx(world.resolve(-2.0 * wish), abs=1e-12)
+
+
+def test_knows_does_not_move_until_the_next_tick_where_its_qp_has_no_solution(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    solve = DaqpSolver.solve
+    monkeypatch.setattr(
+        DaqpSolver, "solve", lambda self, qp: solve(self, qp)._replace(found=False))
+    world.reset(generate(3000, "static-2"))
+    tracks = FrozenEyes(pieces=False).look(world, None, None)
+    guard = Knows()
+    guard.reset(world)
+    for wish in (0.05, 0.2, -0.1):
+        step = guard.command(world, np.full(6, wish), tracks, 0.0)
+        assert step.state == "FILTERED" and (step.qd == 0.0).all()
+        world.step()

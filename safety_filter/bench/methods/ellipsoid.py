@@ -113,12 +113,12 @@ def _to_segment(p: Array, a: Array, b: Array) -> float:
 
 
 class HandFilter:
-    """Runs a twist filter at the published rate; the twist between is held."""
+    """Runs a twist filter at the published rate; between its ticks the filtered twist is held."""
 
     def reset(self, world: World) -> None:
         """See `Guard`."""
         self._next = 0.0
-        self._held = np.zeros(6)
+        self._held, self._change = np.zeros(6), np.zeros(6)
 
     def filtered(self, world: World, twist: Array, tracks: Tracks) -> Array:
         """The twist (6,) to send in place of `twist`, base frame."""
@@ -126,14 +126,15 @@ class HandFilter:
 
     def command(self, world: World, twist: Array | None, tracks: Tracks | None,
                 stamp: float) -> Step:
-        """See `Guard`."""
+        """See `Guard`; the change is that of the last tick."""
         if twist is None:
             return Step(np.zeros(7), 0.0, "no command")
         if tracks is None:
             return Step(np.zeros(7), float(np.linalg.norm(twist[:3])), "STOPPED perception")
         if world.time >= self._next - 1e-9:
             self._next = world.time + PERIOD
-            self._held = self.filtered(world, twist, tracks) - twist
-        change = float(np.linalg.norm(self._held[:3]))
-        state = "FILTERED" if np.abs(self._held).max() > 1e-6 else "PASS"
-        return Step(world.resolve(twist + self._held), change, state)
+            self._held = self.filtered(world, twist, tracks)
+            self._change = self._held - twist
+        change = float(np.linalg.norm(self._change[:3]))
+        state = "FILTERED" if np.abs(self._change).max() > 1e-6 else "PASS"
+        return Step(world.resolve(self._held), change, state)
