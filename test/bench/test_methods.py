@@ -170,7 +170,11 @@ def test_ours_uses_the_parameters_of_the_cell() -> None:
 def test_ablations_take_away_what_they_say() -> None:
     tracks = empty_tracks(2)
     tracks["vx"], tracks["role"] = 0.2, [Role.HELD, Role.TARGET]
-    assert (NoVelocity().tracks(tracks)["vx"] == 0.0).all() and (tracks["vx"] > 0.1).all()
+    tracks["wxx"] = 0.01
+    still = NoVelocity()
+    assert (still.tracks(tracks)["vx"] == 0.0).all() and (tracks["vx"] > 0.1).all()
+    assert (still.tracks(tracks)["wxx"] == tracks["wxx"]).all()
+    assert still.params == Filter().params
     assert list(NoHeld().tracks(tracks)["role"]) == [Role.OBSTACLE, Role.TARGET]
     robot = tool_bodies(RobotModel.shipped("panda"))
     assert not (robot.spheres["kind"] == int(BodyKind.ARM)).any()

@@ -12,10 +12,7 @@ from safety_filter.core.wire import Role, Tracks
 
 
 class NoVelocity(Filter):
-    """Obstacles count as standing still where they were seen."""
-
-    def __init__(self) -> None:
-        super().__init__({"sigma_velocity": 0.0})
+    """Obstacles count as standing still where they were seen, with all covariances as they are."""
 
     def tracks(self, tracks: Tracks) -> Tracks:
         """See `Filter`."""
