@@ -37,7 +37,7 @@ def register(subparsers: Any) -> None:
     add("--no-films", action="store_true", help="report without films")
     parser.set_defaults(run=run)
     sweep = subparsers.add_parser(
-        "bench-sweep", help="choose the unpublished parameters of a baseline, on its own seeds")
+        "bench-sweep", help="choose the free parameters of a baseline, on its own seeds")
     sweep.add_argument("method", metavar="METHOD", help="naive or knows")
     sweep.add_argument("--episodes", type=int, default=16, help="scenes of each suite")
     sweep.add_argument("--seed0", type=int, default=500000)

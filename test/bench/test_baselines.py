@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from safety_filter.bench.jobs import _eyes
+from safety_filter.bench.jobs import Config, Job, _eyes
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.methods.aegis import Aegis
 from safety_filter.bench.methods.ellipsoid import (
@@ -18,9 +20,10 @@ from safety_filter.bench.methods.ellipsoid import (
     named,
     obstacles_of,
 )
-from safety_filter.bench.methods.knows import Knows
+from safety_filter.bench.methods.knows import EPS, GAMMA, TURN_WEIGHT, Knows
 from safety_filter.bench.methods.naive import Naive
 from safety_filter.bench.sources import FrozenEyes
+from safety_filter.bench.sweep import GRIDS, sweep
 from safety_filter.core.qp import DaqpSolver
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import UNKNOWN
@@ -160,3 +163,28 @@ def test_knows_does_not_move_until_the_next_tick_where_its_qp_has_no_solution(
         step = guard.command(world, np.full(6, wish), tracks, 0.0)
         assert step.state == "FILTERED" and (step.qd == 0.0).all()
         world.step()
+
+
+def test_a_sweep_keeps_what_it_ran_best_first(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(config: Config, jobs: list[Job], workers: int) -> list[dict[str, bool]]:
+        if config.options["gamma"] == 1.0:
+            raise KeyboardInterrupt
+        well = config.options == {"gamma": 0.5, "eps": 0.05, "weight": 1.0}
+        return [{"safe_success": well, "success": well, "collided": not well} for _ in jobs]
+
+    monkeypatch.setattr("safety_filter.bench.sweep.processes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep("knows", 500000, 1, 1, tmp_path)
+    rows = json.loads((tmp_path / "knows.json").read_text())["rows"]
+    assert [rows[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 1.0]
+    assert {r["gamma"] for r in rows} == {0.1, 0.25, 0.5}
+    assert {r["weight"] for r in rows} == {0.01, 0.1, 1.0}
+
+
+@pytest.mark.parametrize("method", sorted(GRIDS))
+def test_what_a_sweep_varies_includes_what_is_used(method: str) -> None:
+    used = {"gamma": GAMMA, "eps": EPS, "weight": TURN_WEIGHT}
+    assert all(used[k] in values for k, values in GRIDS[method].items())
+    for k in ("gamma", "weight"):
+        assert min(GRIDS[method][k]) < used[k] < max(GRIDS[method][k])
