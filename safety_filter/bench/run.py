@@ -74,9 +74,11 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
             _stage("episodes", plan, store, engine, plan.jobs(solvable), header)
         complete = not check_only
     finally:
-        store.close()
-        content = _content(plan, store, header, complete)
-        write_json(plan.out / "suites.json", content)
+        try:
+            store.close()  # flushes what could not be written, and fails again
+        finally:
+            content = _content(plan, store, header, complete)
+            write_json(plan.out / "suites.json", content)
     return content
 
 
