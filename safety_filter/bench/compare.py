@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safety_filter.bench.store import StoreError, load_summary
+from safety_filter.bench.store import StoreError, load_summary, require
+from safety_filter.demo.summary import SCHEMA_VERSION
 from safety_filter.stats import rate
 
 PAIRS = (("none", "none"), ("filter", "ours"))  # the demo's method, the benchmark's
@@ -53,13 +54,19 @@ def load_graph(path: Path) -> dict[str, Any]:
     """The demo's summary.json.
 
     Raises:
-        StoreError: missing or not JSON.
+        StoreError: missing, not JSON, of another schema, or not of the demo.
     """
+    what = "the summary.json of `safety-filter demo`"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: {error}; expected the summary.json of `safety-filter demo`"
-                         ) from error
+        raise StoreError(f"{path}: {error}; expected {what}") from error
+    require(path, content, ("schema_version", "suite", "seeds", "episodes"), what)
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema_version {content['schema_version']!r}, this version "
+                         f"reads {SCHEMA_VERSION}: run the demo again, or compare with the "
+                         "revision that wrote it")
+    return dict(content)
 
 
 def print_comparison(graph: Path, lockstep: Path) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from safety_filter.bench.engines import processes, ray_cluster
 from safety_filter.bench.jobs import CHECK, TASK_NAMES, Config, Job
-from safety_filter.bench.store import Store
+from safety_filter.bench.store import Store, refuse_other_schema
 from safety_filter.bench.summary import make_header, summarise
 from safety_filter.demo.summary import write_json
 
@@ -64,6 +64,7 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
         KeyboardInterrupt, OSError: after suites.json was written with what there is.
     """
     header = make_header(plan.config.as_dict(), plan.suites, plan.methods, plan.seeds)
+    refuse_other_schema(plan.out / "suites.json")
     store = Store(plan.out / "episodes.jsonl", header)
     complete = False
     try:

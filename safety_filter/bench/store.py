@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,25 @@ def schema_fault(path: Path, content: Mapping[str, Any]) -> str:
             f"revision that wrote it, {content.get('git_revision', 'unknown')}")
 
 
+def refuse_other_schema(path: Path) -> None:
+    """Keep a suites.json of another schema from being overwritten; what is no JSON may be.
+
+    Raises:
+        StoreError: it is of another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(schema_fault(path, content))
+
+
 def load_summary(path: Path) -> dict[str, Any]:
     """The content of a suites.json.
 
     Raises:
-        StoreError: missing, not JSON, or of another schema.
+        StoreError: missing, not JSON, of another schema, or not of the benchmark.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -99,9 +113,24 @@ def load_summary(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StoreError(f"{path}: not JSON ({error}); run `safety-filter bench` again, it is "
                          "rebuilt from the lines of episodes.jsonl") from error
-    if content.get("schema_version") != SCHEMA_VERSION:
+    if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
         raise StoreError(schema_fault(path, content))
+    require(path, content, ("suites", "results", "episodes"), "the suites.json of "
+            "`safety-filter bench`")
     return dict(content)
+
+
+def require(path: Path, content: object, names: Sequence[str], what: str) -> None:
+    """Check that `content` is an object with these names.
+
+    Raises:
+        StoreError: it is not; `what` was expected there.
+    """
+    found = sorted(content) if isinstance(content, dict) else type(content).__name__
+    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise StoreError(f"{path}: expected {what}, an object with {', '.join(names)}; got "
+                         f"{found}, without {', '.join(missing)}: name the right file")
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing as mp
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_rig import line
+from bench_rig import dies_after, line
 
+from safety_filter.bench.engines import processes
 from safety_filter.bench.jobs import Config, Job
 from safety_filter.bench.run import Plan, execute
-from safety_filter.bench.store import Store, load_summary
+from safety_filter.bench.store import Store, StoreError, load_summary
+from safety_filter.cli import main
 
 PLAN = Plan(Config("expert", "truth"), ["static-2"], ["none", "ours"], 3000, 2, Path())
 
@@ -27,7 +32,8 @@ class FullDisk(Store):
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         super().__init__(path, header)
         self._file.close()
-        self._file = Path("/dev/full").open("a", encoding="utf-8")
+        full = Path("/dev/full")
+        self._file = full.open("a", encoding="utf-8")
 
 
 def test_a_store_that_cannot_be_flushed_still_leaves_a_summary(
@@ -37,3 +43,42 @@ def test_a_store_that_cannot_be_flushed_still_leaves_a_summary(
         execute(replace(PLAN, out=tmp_path), quick)
     content = load_summary(tmp_path / "suites.json")
     assert not content["complete"] and content["episodes"] == []
+
+
+def test_a_summary_of_another_schema_is_not_overwritten(tmp_path: Path) -> None:
+    old = '{"schema_version": 0, "seed0": 5, "git_revision": "old"}'
+    (tmp_path / "suites.json").write_text(old)
+    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 1.*seed0 5.*old"):
+        execute(replace(PLAN, out=tmp_path), quick)
+    assert (tmp_path / "suites.json").read_text() == old
+    assert not (tmp_path / "episodes.jsonl").exists()
+
+
+def test_bench_compare_says_which_file_it_expected(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(replace(PLAN, out=tmp_path), quick)
+    suites, graph = tmp_path / "suites.json", tmp_path / "summary.json"
+    whole: dict[str, Any] = {"schema_version": 1, "suite": "demo", "seeds": [], "episodes": []}
+    for content, expected in (
+            (whole, "summary.json: expected the suites.json of `safety-filter bench`"),
+            ({**whole, "schema_version": 0}, "schema_version 0, this version reads 1"),
+            ([], "expected the summary.json of `safety-filter demo`")):
+        graph.write_text(json.dumps(content))
+        second = graph if content == whole else suites
+        assert main(["bench-compare", str(graph), str(second)]) == 2
+        assert expected in capsys.readouterr().err
+    assert main(["bench-compare", str(suites), str(suites)]) == 2
+    assert "suites.json: expected the summary.json of `safety-filter demo`" in (
+        capsys.readouterr().err)
+
+
+def test_a_worker_that_dies_after_its_answer_takes_nothing_with_it() -> None:
+    jobs = [Job(seed, "static-1", "none") for seed in range(3)]
+    lines = []
+    for episode in processes(PLAN.config, jobs, 1, dies_after):
+        lines.append(episode)
+        end = time.monotonic() + 20.0
+        while mp.active_children() and time.monotonic() < end:
+            time.sleep(0.01)
+    assert [e["seed"] for e in lines] == [0, 1, 2]
+    assert not any("error" in e for e in lines)

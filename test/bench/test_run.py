@@ -218,7 +218,7 @@ def test_tasks_go_round_with_the_seed() -> None:
 
 def test_graph_and_lockstep_are_compared_on_the_scenes_that_both_have(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    graph = {"suite": "dynamic-4", "seeds": [0, 1, 2, 9], "episodes": [
+    graph = {"schema_version": 1, "suite": "dynamic-4", "seeds": [0, 1, 2, 9], "episodes": [
         {"seed": s, "method": m, "error": "", "success": True,
          "collisions": [{}] if m == "none" else [], "safe_success": m == "filter"}
         for s in (0, 1, 2, 9) for m in ("none", "filter")]}
