@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from safety_filter.bench.engines import ray_cluster
@@ -33,6 +34,12 @@ def dies(config: Config, job: Job) -> dict[str, Any]:
         os._exit(7)
     if job.seed == BAD_SEED + 1:
         raise ValueError("no such thing")
+    return line(job)
+
+
+def dies_after(config: Config, job: Job) -> dict[str, Any]:
+    """Answers, and takes the worker down a moment later."""
+    threading.Timer(0.2, os._exit, (7,)).start()
     return line(job)
 
 

@@ -7,6 +7,7 @@ import os
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -56,8 +57,10 @@ def processes(config: Config, jobs: Iterable[Job], workers: int,
                 pool[ours] = (process, None)
             for pipe, (process, busy) in list(pool.items()):
                 if busy is None and waiting:
-                    pool[pipe] = (process, waiting.popleft())
-                    pipe.send(pool[pipe][1][0])  # type: ignore[index]
+                    job, tried = waiting.popleft()
+                    pool[pipe] = (process, (job, tried))
+                    with suppress(OSError):  # died since its last answer: its pipe ends below
+                        pipe.send(job)
             for pipe in wait([p for p, (_, busy) in pool.items() if busy]):
                 assert isinstance(pipe, Connection)
                 process, busy = pool[pipe]
