@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"\nstopped; the episodes until now are in {arguments.out / 'episodes.jsonl'}, "
-              "the same command continues", file=sys.stderr)
+              "the same command continues from a revision without changes", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"bench: {error}; the episodes until now are kept: {_remedy(error)} and run the "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safety_filter.bench.methods import METHODS
@@ -39,7 +41,35 @@ class Config:
 
         return {"policy": self.policy, "perception": self.perception,
                 "timing": asdict(Timing(**self.timing)), "options": self.options,
-                "filter": asdict(Filter().params)}
+                "filter": asdict(Filter().params), "policy_files": self._policy_files(),
+                **self._perception_of_cell()}
+
+    def _policy_files(self) -> dict[str, str]:
+        """Fingerprints of the policy's weights and head profile; none without the policy."""
+        if self.policy != "vla":
+            return {}
+        from safety_filter.vla.policy import PROFILE, SHIPPED
+        from safety_filter.vla.profile import WEIGHTS
+
+        return {name: _fingerprint(SHIPPED / name) for name in (WEIGHTS, PROFILE)}
+
+    def _perception_of_cell(self) -> dict[str, Any]:
+        """The real perception's parameters and its detector's fingerprint, else nothing."""
+        if self.perception != "real":
+            return {"perception_params": {}, "detector": ""}
+        from safety_filter.bench.cell import declared
+        from safety_filter.perception.detector import DEFAULT_WEIGHTS
+        from safety_filter.perception.params import PerceptionParams
+
+        params = PerceptionParams(**declared("perception", PerceptionParams))
+        return {"perception_params": asdict(params), "detector": _fingerprint(DEFAULT_WEIGHTS)}
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of a file, shortened to 16 hex digits; "missing" where there is none."""
+    if not path.is_file():
+        return "missing"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def task_of(job: Job) -> str:
@@ -138,5 +168,3 @@ def _guard(name: str, config: Config) -> Guard:
 @cache
 def _kept_guard(name: str) -> Guard:
     return METHODS[name].make()
-
-

@@ -11,7 +11,7 @@ from typing import Any
 
 from safety_filter.bench.engines import processes, ray_cluster
 from safety_filter.bench.jobs import CHECK, TASK_NAMES, Config, Job
-from safety_filter.bench.store import Store, refuse_other_schema
+from safety_filter.bench.store import Store, refuse_other_schema, unproven
 from safety_filter.bench.summary import make_header, summarise
 from safety_filter.demo.summary import write_json
 
@@ -66,6 +66,10 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
     header = make_header(plan.config.as_dict(), plan.suites, plan.methods, plan.seeds)
     refuse_other_schema(plan.out / "suites.json")
     store = Store(plan.out / "episodes.jsonl", header)
+    if unproven(header["git_revision"]):
+        print(f"revision {header['git_revision']}: it does not say what the code is, so this run "
+              "cannot be continued once stopped; commit the changes first if it is to be",
+              file=sys.stderr, flush=True)
     complete = False
     try:
         _stage("scenes that can be solved", plan, store, engine, plan.checks(), header)

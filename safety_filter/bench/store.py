@@ -24,7 +24,8 @@ class Store:
         """Continue the file, or begin it.
 
         Raises:
-            StoreError: it was written with another schema, revision or configuration.
+            StoreError: it was written with another schema, revision or configuration, or
+                holds episodes of a revision that does not say what the code was.
             OSError: it cannot be read or written.
         """
         self.path = path
@@ -47,17 +48,22 @@ class Store:
         schema = found.get("schema_version")
         if schema != SCHEMA_VERSION:
             raise StoreError(schema_fault(self.path, found))
-        for name in SAME:
-            if found.get(name) != header[name]:
-                raise StoreError(
-                    f"{self.path}: its {name} is {_short(found.get(name))}, this run's is "
-                    f"{_short(header[name])}; results of both must not be mixed: add --fresh to "
-                    "begin anew, or use another --out")
+        fault = mismatch(found, header)
+        if fault:
+            raise StoreError(f"{self.path}: {fault}; results of both must not be mixed: add "
+                             "--fresh to begin anew, or use another --out")
         for number, line in enumerate(whole[1:], 2):
             episode = _parse(self.path, number, line)
             if "error" not in episode:  # what failed is tried again
                 job = Job(episode["seed"], episode["suite"], episode["method"])
                 self.episodes[job] = episode
+        revision = header["git_revision"]
+        if self.episodes and unproven(revision):
+            raise StoreError(
+                f"{self.path}: expected the code that wrote its {len(self.episodes)} episodes, "
+                f"but nothing proves that it is the same: the revision is {revision!r}; add "
+                "--fresh to begin anew, use another --out, or commit the changes before a run "
+                "that is to be continued")
 
     def add(self, episode: dict[str, Any]) -> None:
         """Keep one line.
@@ -75,6 +81,36 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def unproven(revision: str) -> bool:
+    """Whether two runs of this revision may have had different code."""
+    return revision == "unknown" or revision.endswith("-dirty")
+
+
+def mismatch(found: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+    """The first of what makes results comparable in which two headers differ, or ""."""
+    for name in SAME:
+        theirs, ours = found.get(name), header[name]
+        if theirs == ours:
+            continue
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            theirs, ours = _differing(theirs, ours), _differing(ours, theirs)
+        return f"its {name} is {_short(theirs)}, this run's is {_short(ours)}"
+    return ""
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `one` is not so in `other`, to any depth."""
+    out: dict[str, Any] = {}
+    for name, value in one.items():
+        counterpart = other.get(name)
+        if isinstance(value, dict) and isinstance(counterpart, dict):
+            if value != counterpart:
+                out[name] = _differing(value, counterpart)
+        elif name not in other or value != counterpart:
+            out[name] = value
+    return out
 
 
 def schema_fault(path: Path, content: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from safety_filter.bench.engines import processes
 from safety_filter.bench.jobs import Config, Job
 from safety_filter.bench.run import Plan, execute
 from safety_filter.bench.store import Store, StoreError, load_summary
+from safety_filter.bench.summary import make_header
 from safety_filter.cli import main
 
 PLAN = Plan(Config("expert", "truth"), ["static-2"], ["none", "ours"], 3000, 2, Path())
@@ -82,3 +83,55 @@ def test_a_worker_that_dies_after_its_answer_takes_nothing_with_it() -> None:
             time.sleep(0.01)
     assert [e["seed"] for e in lines] == [0, 1, 2]
     assert not any("error" in e for e in lines)
+
+
+def _header(revision: str = "abc", config: Config = PLAN.config) -> dict[str, Any]:
+    header = make_header(config.as_dict(), ["static-2"], ["none"], [3000])
+    return {**header, "git_revision": revision}
+
+
+@pytest.mark.parametrize("revision", ["0123abc-dirty", "unknown"])
+def test_episodes_of_code_that_nothing_names_are_not_continued(
+        tmp_path: Path, revision: str) -> None:
+    path = tmp_path / "episodes.jsonl"
+    for _ in range(2):  # without an episode there is nothing to mix
+        store = Store(path, _header(revision))
+        store.close()
+    store = Store(path, _header(revision))
+    store.add(line(Job(3000, "static-2", "none")))
+    store.close()
+    with pytest.raises(StoreError, match=rf"nothing proves.*'{revision}'.*--fresh.*commit"):
+        Store(path, _header(revision))
+
+
+@pytest.mark.parametrize("changed", [
+    ("safety_filter.perception.detector.DEFAULT_WEIGHTS", "detector"),
+    ("safety_filter.vla.policy.SHIPPED", "policy_files"),
+])
+def test_other_weights_are_another_configuration(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: tuple[str, str]) -> None:
+    path = tmp_path / "episodes.jsonl"
+    Store(path, _header(config=Config())).close()
+    Store(path, _header(config=Config())).close()
+    monkeypatch.setattr(changed[0], tmp_path)
+    with pytest.raises(StoreError, match=rf'its config is {{"{changed[1]}": .*this run\'s is .*'
+                                         r'"missing"'):
+        Store(path, _header(config=Config()))
+
+
+def test_another_perception_parameter_is_another_configuration(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "episodes.jsonl"
+    Store(path, _header(config=Config())).close()
+    monkeypatch.setattr("safety_filter.bench.cell.declared", lambda name, kind: {"lost_time": 9.0})
+    with pytest.raises(StoreError, match=r'this run\'s is {"perception_params": .*"lost_time": 9'):
+        Store(path, _header(config=Config()))
+
+
+def test_a_run_that_cannot_be_continued_says_so_when_it_begins(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    for revision, said in (("abc-dirty", True), ("abc", False)):
+        monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _, r=revision: r)
+        execute(replace(PLAN, out=tmp_path / revision), quick)
+        assert ("cannot be continued once stopped" in capsys.readouterr().err) is said
