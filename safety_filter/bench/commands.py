@@ -27,7 +27,7 @@ def register(subparsers: Any) -> None:
     add("--policy", default="vla", choices=("vla", "expert"))
     add("--perception", default="real", choices=("real", "truth"),
         help="shipped detector and tracker, or the simulator's state")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    add("--workers", type=int, help="processes; default: one a core")
     add("--ray", action="store_true", help="run on Ray in place of worker processes")
     add("--address", help="of a Ray cluster, such as ray://host:10001 (with --ray)")
     add("--out", type=Path, default=Path("out/bench"), help="folder for results")
@@ -68,13 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.fresh:
                 for name in ("episodes.jsonl", "suites.json"):
                     (arguments.out / name).unlink(missing_ok=True)
-            engine = engine_of(arguments.workers, arguments.ray, arguments.address)
+            workers = arguments.workers or len(os.sched_getaffinity(0))
+            engine = engine_of(workers, arguments.ray, arguments.address)
             content = execute(_plan(arguments), engine, arguments.check)
         print(table(content))
         if not arguments.check:
-            from safety_filter.bench.report import write
-
-            print(f"wrote {write(content, arguments.out, films=not arguments.no_films)}")
+            print(f"wrote {_report(content, arguments)}")
     except (StoreError, EngineError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -87,6 +86,18 @@ def run(arguments: argparse.Namespace) -> int:
               "same command again", file=sys.stderr)
         return 1
     return 1 if content["errors"] else 0
+
+
+def _report(content: dict[str, Any], arguments: argparse.Namespace) -> Path:
+    """Write the page; old results get films only from the code that made them."""
+    from safety_filter.bench.report import other_code, write
+
+    why = "--no-films" if arguments.no_films else ""
+    if arguments.report and not why:
+        why = other_code(content)
+        if why:
+            print(f"no films: {why}", file=sys.stderr)
+    return write(content, arguments.out, why)
 
 
 def _remedy(error: OSError) -> str:
@@ -116,10 +127,13 @@ def _fault(arguments: argparse.Namespace) -> str | None:
         if strange:
             return f"--{name}: unknown {', '.join(strange)}; expected of {', '.join(valid)}"
     for name, least in (("episodes", 1), ("seed0", 0), ("workers", 1)):
-        if getattr(arguments, name) < least:
-            return f"--{name}: expected at least {least}, got {getattr(arguments, name)}"
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            return f"--{name}: expected at least {least}, got {value}"
     if arguments.address and not arguments.ray:
         return "--address: needs --ray"
+    if arguments.ray and arguments.workers is not None:
+        return "--workers: has no effect with --ray, which fills the cluster: leave one out"
     if arguments.tasks and not _plan(arguments).seeds:
         return (f"--tasks: none of the {arguments.episodes} seeds from {arguments.seed0} on has "
                 f"one of them; expected more --episodes")

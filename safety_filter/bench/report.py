@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ from typing import Any
 from safety_filter.bench.jobs import Config, Job
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.plots import bars, courses, legend
+from safety_filter.bench.store import mismatch, unproven
+from safety_filter.bench.summary import make_header
 
 COURSES = ("none", "knows", "ours")
 SUITES_WITH_FILMS = 3
+MOST_COURSES = 60  # episodes in one drawing
+MOST_CAUSES = 6  # of one kind in a method's rows
 _COLUMNS = (
     "n: episodes. CAR: episodes in which no obstacle was displaced by more than 1 mm (L1) from "
     "where it came to rest, or pushed off its path by more in all. ETS: "
@@ -32,24 +37,37 @@ svg{max-width:100%}.small{font-size:13px;color:#555}.wide{overflow-x:auto}
 """
 
 
-def write(content: Mapping[str, Any], out: Path, films: bool = True) -> Path:
-    """Write report.html; returns its path.
+def write(content: Mapping[str, Any], out: Path, no_films: str = "") -> Path:
+    """Write report.html, without films where `no_films` says why; returns its path.
 
     Raises:
         OSError: no space or no permission.
     """
-    made = _films(content, out) if films else []
+    made = [] if no_films else _films(content, out)
     path = out / "report.html"
-    path.write_text(page(content, made), encoding="utf-8")
+    path.write_text(page(content, made, no_films), encoding="utf-8")
     return path
 
 
-def page(content: Mapping[str, Any], films: Sequence[tuple[str, Path]] = ()) -> str:
-    """The page as text; films are (caption, file beside the page)."""
+def other_code(content: Mapping[str, Any]) -> str:
+    """Why episodes run now may differ from those of `content`, or ""."""
+    config = Config(content["config"]["policy"], content["config"]["perception"])
+    now = make_header(config.as_dict(), content["suites"], content["methods"], [0])
+    revision = now["git_revision"]
+    fault = mismatch(content, json.loads(json.dumps(now)))
+    if not fault and unproven(revision):
+        fault = f"nothing proves that the code is the same: the revision is {revision!r}"
+    return f"run now they may not show these results: {fault}" if fault else ""
+
+
+def page(content: Mapping[str, Any], films: Sequence[tuple[str, Path]] = (),
+         no_films: str = "") -> str:
+    """The page as text; films are (caption, file beside the page), `no_films` why there are none.
+    """
     results, config = content["results"], content["config"]
     unfinished = "" if content["complete"] else (
         '<p class="bad">The run did not finish: these are the episodes until now, n of them in '
-        "each row. The same command continues.</p>")
+        "each row. The same command continues from a revision without changes.</p>")
     left_out = f"{len(content['excluded'])} scenes that the informed expert could not complete " \
         "without contact are left out." if content["excluded"] else ""
     errors = "".join(f"<li>{html.escape(e['suite'])} {e['seed']} {html.escape(e['method'])}: "
@@ -61,13 +79,14 @@ def page(content: Mapping[str, Any], films: Sequence[tuple[str, Path]] = ()) -> 
     videos = "".join(f"<h3>{html.escape(caption)}</h3>"
                      f'<video controls loop src="{html.escape(file.name)}"></video>'
                      for caption, file in films)
+    none = f"<p>None made{html.escape(': ' * bool(no_films) + no_films)}.</p>"
     return f"""<!doctype html><html lang="en"><meta charset="utf-8">
 <title>safety_filter benchmark</title><style>{_STYLE}</style>
 <h1>Benchmark of the safety filter</h1>{unfinished}
 <p>Policy <code>{config["policy"]}</code>, perception <code>{config["perception"]}</code>,
-{content["episodes_per_suite"]} seeds of each suite from {content["seed0"]} on, the same for all
-methods. A collision is any touch of arm, hand or held object that the task does not
-need, judged at every physics step. Intervals: Wilson, 95 %. {left_out}</p>
+{_seeds(content)}, the same for all methods. A collision is any touch of arm, hand or held
+object that the task does not need, judged at every physics step. Intervals: Wilson, 95 %.
+{left_out}</p>
 {_table(results)}<p class="small">{_COLUMNS}</p>{legend(results)}
 {bars(results, "collisions_rate", "episodes with a collision")}
 {bars(results, "safe_successes_rate", "task done without any collision")}
@@ -77,11 +96,21 @@ only it: scenes in which one of the two did and the other did not. p: exact McNe
 <h2>Nearest distance over time</h2>{_courses(content)}
 <h2>Causes</h2>{_causes(results)}
 <h2>Stops</h2>{_stops(results)}
-<h2>Films</h2>{videos or "<p>None made.</p>"}{errors}
+<p class="small">What took less than 0.05 % of the time is left out.</p>
+<h2>Films</h2>{videos or none}{errors}
 <h2>Methods</h2><table>{about}</table>
 <p>revision <code>{html.escape(content["git_revision"])}</code>, {machine["cores"]} cores of
 {html.escape(machine["processor"])}.</p></html>
 """
+
+
+def _seeds(content: Mapping[str, Any]) -> str:
+    """Which seeds were run; results written before tasks were kept say nothing of them."""
+    ran, among = content["episodes_per_suite"], content.get("seeds_per_suite")
+    if among in (None, ran):
+        return f"{ran} seeds of each suite from {content['seed0']} on"
+    return (f"{ran} of the {among} seeds of each suite from {content['seed0']} on, those of the "
+            f"tasks {html.escape(', '.join(content['tasks']))}")
 
 
 def _rows(head: Sequence[str], rows: Sequence[tuple[bool, Sequence[str]]]) -> str:
@@ -138,9 +167,11 @@ def _courses(content: Mapping[str, Any]) -> str:
     for suite in content["suites"]:
         for method in COURSES:
             chosen = [e for e in content["episodes"] if e["suite"] == suite
-                      and e["method"] == method and (suite, e["seed"]) not in excluded][:60]
+                      and e["method"] == method and (suite, e["seed"]) not in excluded]
             if chosen:
-                out.append(courses(chosen, f"{suite}, {method}"))
+                part = f": first {MOST_COURSES} of {len(chosen)} episodes"
+                out.append(courses(chosen[:MOST_COURSES], f"{suite}, {method}"
+                                   + part * (len(chosen) > MOST_COURSES)))
     return "".join(out)
 
 
@@ -148,12 +179,22 @@ def _causes(results: Sequence[Mapping[str, Any]]) -> str:
     rows, last = [], None
     for r in results:
         for kind in ("collision_causes", "failure_causes"):
-            for cause, count in list(r[kind].items())[:6]:
-                label = "collision" if kind == "collision_causes" else "not done"
+            label = "collision" if kind == "collision_causes" else "not done"
+            for cause, count in _most(r[kind]):
                 rows.append((r["suite"] != last, [html.escape(r["suite"]),
                              html.escape(r["method"]), label, html.escape(cause), str(count)]))
                 last = r["suite"]
     return _rows(["suite", "method", "", "cause", "episodes"], rows)
+
+
+def _most(causes: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The commonest causes, and the others as one."""
+    items = list(causes.items())
+    rest = items[MOST_CAUSES:]
+    if rest:
+        items[MOST_CAUSES:] = [(f"{len(rest)} other causes, see suites.json",
+                                sum(count for _, count in rest))]
+    return items
 
 
 def _stops(results: Sequence[Mapping[str, Any]]) -> str:

@@ -63,7 +63,9 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
         EngineError: the engine cannot be started.
         KeyboardInterrupt, OSError: after suites.json was written with what there is.
     """
-    header = make_header(plan.config.as_dict(), plan.suites, plan.methods, plan.seeds)
+    header = make_header(plan.config.as_dict(), plan.suites, plan.methods, plan.seeds,
+                         {"seed0": plan.seed0, "seeds_per_suite": plan.episodes,
+                          "tasks": list(plan.tasks)})
     refuse_other_schema(plan.out / "suites.json")
     store = Store(plan.out / "episodes.jsonl", header)
     if unproven(header["git_revision"]):

@@ -118,7 +118,8 @@ def schema_fault(path: Path, content: Mapping[str, Any]) -> str:
     return (f"{path}: schema_version {content.get('schema_version')!r}, this version reads "
             f"{SCHEMA_VERSION}; its episodes can be made again from their seeds: run "
             f"`safety-filter bench --seed0 {content.get('seed0', 'SEED')} --episodes "
-            f"{content.get('episodes_per_suite', 'N')} --out ANOTHER`, or read it with the "
+            f"{content.get('seeds_per_suite', content.get('episodes_per_suite', 'N'))} "
+            "--out ANOTHER`, or read it with the "
             f"revision that wrote it, {content.get('git_revision', 'unknown')}")
 
 

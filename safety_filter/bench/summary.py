@@ -93,8 +93,12 @@ def pairs(cells: Mapping[tuple[str, str], Sequence[Episode]]) -> list[dict[str, 
 
 
 def make_header(config: Mapping[str, Any], suites: Sequence[str], methods: Sequence[str],
-                seeds: Sequence[int]) -> dict[str, Any]:
-    """What a run is: the same header, the same results."""
+                seeds: Sequence[int], of_plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a run is: the same header, the same results.
+
+    `of_plan` says from which seeds those of the run were chosen, where not all are run.
+    """
     return {"git_revision": git_revision(Path(__file__).resolve().parent), "config": dict(config),
             "suites": list(suites), "methods": list(methods), "seed0": min(seeds),
-            "episodes_per_suite": len(seeds), "versions": versions(), "machine": machine()}
+            "episodes_per_suite": len(seeds), **(of_plan or {}), "versions": versions(),
+            "machine": machine()}

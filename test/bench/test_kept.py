@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import multiprocessing as mp
 import time
@@ -15,6 +16,7 @@ from bench_rig import dies_after, line
 
 from safety_filter.bench.engines import processes
 from safety_filter.bench.jobs import Config, Job
+from safety_filter.bench.report import page
 from safety_filter.bench.run import Plan, execute
 from safety_filter.bench.store import Store, StoreError, load_summary
 from safety_filter.bench.summary import make_header
@@ -135,3 +137,47 @@ def test_a_run_that_cannot_be_continued_says_so_when_it_begins(
         monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _, r=revision: r)
         execute(replace(PLAN, out=tmp_path / revision), quick)
         assert ("cannot be continued once stopped" in capsys.readouterr().err) is said
+
+
+def test_the_report_says_what_it_leaves_out(tmp_path: Path) -> None:
+    def unlucky(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        for job in jobs:
+            hit = job.method == "none"
+            yield line(job, collided=hit, cause=f"cause {job.seed % 9}" if hit else None)
+
+    content = execute(replace(PLAN, out=tmp_path, seed0=0, episodes=61), unlucky)
+    text = page(content)
+    assert "static-2, none: first 60 of 61 episodes" in text
+    assert "<td>3 other causes, see suites.json</td><td>19</td>" in text
+    assert "61 seeds of each suite from 0 on" in text and "None made.</p>" in text
+    assert text.count("<polyline") == 2 * 60
+    few = execute(replace(PLAN, out=tmp_path / "few", episodes=2), unlucky)
+    assert "first 60" not in page(few) and "other causes" not in page(few)
+
+
+def test_seeds_of_some_tasks_are_told_as_chosen_from_all(tmp_path: Path) -> None:
+    content = execute(replace(PLAN, out=tmp_path, seed0=9, episodes=16, tasks=["cube-plate"]),
+                      quick)
+    assert (content["seed0"], content["seeds_per_suite"], content["tasks"]) == (
+        9, 16, ["cube-plate"])
+    assert ("2 of the 16 seeds of each suite from 9 on, those of the tasks cube-plate"
+            in page(content))
+
+
+@pytest.mark.parametrize(("now", "left_out"), [
+    ("abc", ""), ("def", "git_revision is \"abc\", this run's is \"def\""),
+    ("unknown", "git_revision is \"abc\"")])
+def test_old_results_get_no_films_of_other_code(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        now: str, left_out: str) -> None:
+    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _: "abc")
+    execute(replace(PLAN, out=tmp_path), quick)
+    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _: now)
+    made: list[Path] = []
+    monkeypatch.setattr("safety_filter.bench.films.film",
+                        lambda config, jobs, path: made.append(path) or path)
+    assert main(["bench", "--report", "--out", str(tmp_path)]) == 0
+    assert bool(made) is not bool(left_out)
+    assert left_out in capsys.readouterr().err
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert left_out in text and ("None made" in text) is bool(left_out)

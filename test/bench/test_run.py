@@ -192,6 +192,8 @@ def test_a_film_is_made_by_running_the_episode_again(tmp_path: Path) -> None:
     (["--tasks", "fly"], r"--tasks: unknown fly; expected of cube-plate, can-bin"),
     (["--episodes", "0"], r"--episodes: expected at least 1, got 0"),
     (["--address", "ray://x"], r"--address: needs --ray"),
+    (["--workers", "0"], r"--workers: expected at least 1, got 0"),
+    (["--workers", "2", "--ray"], r"--workers: has no effect with --ray"),
     (["--seed0", "3", "--episodes", "1", "--tasks", "cube-plate"], r"--tasks: none of the 1 seed"),
     (["--report", "--out", "/nonexistent"], r"suites.json: missing"),
 ])
