@@ -35,8 +35,8 @@ class FilterParams:
         0.1, 's', 0.01, 5.0, 'ROS clock against monotonic clock between two steps; beyond it, '
         'messages received before count as not received')
     base_frames: tuple[str, ...] = param(
-        ('base', 'panda_link0', 'world'), '-', None, None,
-        'frame ids that mean the base frame')
+        ('base', 'panda_link0'), '-', None, None,
+        'frame ids that mean the base frame; a UR has a `base` that does not')
     max_obstacles: int = param(256, 'tracks', 1, 1024, 'more tracks than this are unreadable')
 
     # barrier
