@@ -219,3 +219,11 @@ def test_nothing_reaches_below_what_it_stands_on(cell, shapes):
     found = measure(blob_of(cell, "carton"), cell.pose[:3, 3], 287.0, RULES, known,
                     looked_past(cell))
     assert found.centre[2] > 0.08 - 0.003
+
+
+def test_what_shows_of_a_large_thing_is_not_cut(cell):
+    """Clusters are split along the axes of base, so that a diagonal one may be larger."""
+    cell.put("beam", box((0.02, 0.24, 0.03)), (0.5, 0.0, 0.03))
+    rules = replace(RULES, size_max=0.18)
+    found = measure(blob_of(cell, "beam"), cell.pose[:3, 3], 287.0, rules)
+    assert found.half.max() == pytest.approx(0.24, abs=0.01)
