@@ -33,7 +33,8 @@ class PolicyOutput:
     """One chunk. Action k is meant for the time `stamp + k * dt`.
 
     twists (H, 6) tool twists in base, m/s and rad/s; openings (H,) of the gripper in m;
-    attention (g, g) float32 of sum 1 over the scene picture, or None without a profile;
+    attention (g, g) float32 over the scene picture, shares that sum to at most 1; None without a
+    profile;
     present: probability that the picture shows what the instruction names;
     wrist_attention: like attention, over the wrist picture, on the approach.
     """

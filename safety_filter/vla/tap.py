@@ -21,8 +21,8 @@ class AttentionTap:
     The hooks sit on the softmax modules and copy their output; the model computes the same with
     and without them, bit by bit. Use as a context manager, or `attach` and `detach`.
 
-    model: the policy's network. camera: "scene" or "wrist". heads: (layer, head) pairs, the mean
-    of which makes the map. rows: query rows, 0 is the action token.
+    model: the policy's network. camera: "scene" or "wrist". heads: (layer, head) pairs, a map
+    of each. rows: query rows, 0 is the action token; a map is their mean.
 
     Raises: ValueError for a layer or head that the model does not have.
     """
@@ -46,6 +46,7 @@ class AttentionTap:
         """Start reading."""
         if self._handles:
             return
+        self._seen.clear()
         for layer, module in self._modules.items():
             def read(_module: nn.Module, _inputs: object, output: Tensor,
                      layer: int = layer) -> None:

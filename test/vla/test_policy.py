@@ -62,6 +62,8 @@ def test_the_map_is_the_attention_of_the_action_token(policy: Policy) -> None:
     with AttentionTap(policy.model, [(1, 2)]) as tap:
         policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
         np.testing.assert_array_equal(tap.maps()[0, 0], out.attention)
+    with tap, pytest.raises(RuntimeError, match="has not run"):
+        tap.maps()  # not those of before
 
 
 def test_an_offset_moves_the_map_to_where_the_head_means(folder: Path, tmp_path: Path,
