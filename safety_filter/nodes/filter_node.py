@@ -96,6 +96,7 @@ class FilterNode(ManagedNode):
         self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
         self._stopped = START_STOPPED if self._tuning.value.start_stopped else ""  # by whom
         self._monitor = monitor_watch.MonitorWatch(self, p)
+        self._vouched = False  # whether a command went through filter and monitor at last
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._commands = CommandInput(self, p, p.frame)
@@ -274,7 +275,7 @@ class FilterNode(ManagedNode):
         now = time.monotonic()
         for _ in range(self._commands.update(self.now())):
             self._meters["commands"].tick(now)
-        if self._monitor.update() and not self._stopped:
+        if self._monitor.update() and self._vouched and not self._stopped:
             with self._lock:
                 self._stop(flight.MONITOR_GONE)
         if not self.active and self._decision is None:
@@ -296,6 +297,8 @@ class FilterNode(ManagedNode):
         self._recorder.watch(decision, now_mono)
         self._step_time.add(time.perf_counter() - start)
         self._decision = decision
+        if not self._monitor.fault:
+            self._vouched = decision.state != "STOPPED"
         self._out.publish(
             decision.qd, decision.twist, self.now(), self._joints,
             self._filter.params.joint_state_age, bool(self._monitor.fault),
