@@ -258,12 +258,13 @@ class FilterNode(ManagedNode):
         while self._loop.ticks < before + 2 and time.monotonic() < deadline:
             time.sleep(1e-3)
         waits = (decision := self._decision) is not None and decision.reason == "operator"
-        answer.success, answer.message = not waits, decision.detail if waits else "reset"
-        if waits:  # what was refused must not take effect later, when nobody thinks of it
-            with self._lock:
+        with self._lock:
+            waits = waits and self._filter.stopped  # it may just have been released
+            if waits:  # what is refused must not take effect later, when nobody thinks of it
                 self._stopped = by
                 self._filter.withdraw_reset()
                 self._recorder.flight.event(flight.WITHDRAWN)
+        answer.success, answer.message = not waits, decision.detail if waits else "reset"
         return answer
 
     # -- the control loop ---------------------------------------------------------------------
