@@ -59,6 +59,7 @@ class Seen:
     monitored: bool = True
     base_frames: tuple[str, ...] = ()
     future_tolerance: float = 0.02
+    clock_known: bool = True  # False: use_sim_time is set and nothing comes on /clock
     bound: float = 0.0  # s, obstacles_age
     # m/s^2, what moves accelerates by at most: as the filter and as perception were told
     acceleration: float | None = None
@@ -80,6 +81,8 @@ class Seen:
 def findings(seen: Seen) -> list[Finding]:
     """Everything there is to say, the worst first."""
     result = [*_nodes(seen), *_machine(seen), *_arm(seen)]
+    if not seen.clock_known:
+        result.append(found("clock.silent"))
     for stream in seen.streams:
         result += _stream(seen, stream)
     result += [*_latency(seen), *_camera(seen)]

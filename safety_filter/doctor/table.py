@@ -128,6 +128,11 @@ TABLE: dict[str, Row] = {
         "Another clock: synchronise the machines, set use_sim_time on all nodes or on none, and"
         " see that the source stamps its messages.",
     ),
+    "clock.silent": Row(
+        _E, "filter_node has use_sim_time set, and nothing comes on /clock",
+        "Start what publishes /clock (a simulator, or `ros2 bag play --clock`), or unset"
+        " use_sim_time.",
+    ),
     # machine
     "shm.small": Row(
         _W, "{free:.0f} MB are free in /dev/shm; images need {needed:.0f} MB",

@@ -97,7 +97,7 @@ class Doctor(Node):
         seen = Seen(nodes={n: c for n, c in names.items() if n in NODES}, wanted=("filter_node",))
         parameters = {n: self._ask(n) for n in WANTED if names.get(n)}
         if parameters.get("filter_node", {}).get("use_sim_time"):  # ages are on the filter's clock
-            self.set_parameters([Parameter("use_sim_time", value=True)])
+            seen.clock_known = self._take_simulated_time()
         self._of_machine(seen)
         self._of_filter(seen, parameters.get("filter_node", {}))
         # None where it is another perception
@@ -169,6 +169,18 @@ class Doctor(Node):
         values = [parameter_value_to_python(v) for v in future.result().values]
         return dict(zip(WANTED[name], values, strict=True))
 
+    def _take_simulated_time(self) -> bool:
+        """Change to the clock on /clock; return whether there is one."""
+        self.set_parameters([Parameter("use_sim_time", value=True)])
+        end = time.monotonic() + DISCOVERY
+        while not self._now() and time.monotonic() < end:
+            self._spin(0.05)
+        return self._now() > 0.0
+
+    def _now(self) -> float:
+        """Seconds on our clock; zero until /clock is heard where time is simulated."""
+        return self.get_clock().now().nanoseconds * 1e-9
+
     def _of_machine(self, seen: Seen) -> None:
         environment = os.environ
         seen.rmw = get_rmw_implementation_identifier()
@@ -239,8 +251,9 @@ class Doctor(Node):
         header = getattr(msg, "header", None)
         if header is not None:
             stamp = conversion.seconds(header.stamp)
-            if stamp > 0.0:
-                stream.ages.append(self.get_clock().now().nanoseconds * 1e-9 - stamp)
+            now = self._now()
+            if stamp > 0.0 and now > 0.0:
+                stream.ages.append(now - stamp)
             framed = stream.node == "filter_node" and stream.role in FRAMED
             stream.frame = header.frame_id if framed and hasattr(msg.header, "frame_id") else None
             if stream.expected == "trajectory_msgs/msg/JointTrajectory":

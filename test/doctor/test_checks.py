@@ -86,6 +86,7 @@ CASES: dict[str, Seen] = {
     "frame.unknown": _seen(_stream(frame="camera")),
     "clock.ahead": _seen(_stream(ages=[-0.5] * 60)),
     "clock.far": _seen(_stream(ages=[1e6] * 60)),
+    "clock.silent": _seen(clock_known=False),
     "shm.small": _seen(shm_free=2**20),
     "shm.users": _seen(_stream(count=0, ages=[]), shm_users=("robot",)),
     "shm.profile": _seen(_stream(size=2**20), profile=False),

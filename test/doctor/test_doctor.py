@@ -84,6 +84,10 @@ def test_ages_are_on_the_clock_of_the_filter(
             assert not [c for c in found if c.startswith(("clock.", "age."))], found
         finally:
             clock.close()
+        try:
+            code, found = _codes(capsys)
+            assert code == 1 and "nothing comes on /clock" in found["clock.silent"]
+        finally:
             rig.close()
 
 
