@@ -23,6 +23,7 @@ class Path:
     points sinusoidally, "arc" along the half circle whose chord joins them. `speed` is the peak
     speed in m/s (not reached on a leg shorter than speed^2 / acceleration), `delay` the time
     before it starts in s, `rest` the length of the rest in s, `acceleration` the bound in m/s^2.
+    A swing goes `swings` times from one of its ends to the other and stays there, or for ever.
 
     With chord L and peak speed v, "reversing" accelerates by at most 2 v^2 / L, at its ends. On
     the arc of radius r = L / 2 the tangential part is at most 2 v^2 / (pi r), at the ends, the
@@ -37,6 +38,7 @@ class Path:
     delay: float = 0.0
     rest: float = 1.0
     acceleration: float = ACCELERATION
+    swings: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -44,6 +46,9 @@ class Path:
         for name in ("speed", "acceleration"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"path {name}: expected > 0, got {getattr(self, name)}")
+        if self.swings is not None and (not self._swings or self.swings < 1):
+            raise ValueError(f"path swings: expected None, or at least 1 on arc and reversing, "
+                             f"got {self.swings} on {self.kind}")
         if self._swings and self.length > 0:
             peak = 2 * self.speed**2 / self.length
             if peak > self.acceleration * (1 + 1e-9):
@@ -62,12 +67,23 @@ class Path:
 
     @property
     def stops_at(self) -> float:
-        """Time of the scene from which on it rests at the end, s; infinite for swings."""
+        """Time of the scene from which on it rests, s; infinite for what swings for ever."""
         if self._swings:
-            return inf
+            return inf if self.swings is None else self.delay + self.swings * np.pi / self._omega
         if self.kind == "straight":
             return self.delay + self._leg_time(self.length)
         return self.delay + 2 * self._leg_time(self.length / 2) + self.rest
+
+    @property
+    def final(self) -> tuple[float, float, float]:
+        """Where it is once it rests: the end, or the start after an even number of swings."""
+        return self.start if self.swings is not None and self.swings % 2 == 0 else self.end
+
+    @cached_property
+    def _omega(self) -> float:
+        """Angular frequency of a swing, 1/s: the peak rate of (1 - cos) / 2 is half of it."""
+        way = self.length if self.kind == "reversing" else np.pi * self.length / 2
+        return 2 * self.speed / way if way else inf
 
     def state(self, t: float) -> tuple[Array, Array]:
         """Position (3,) m and velocity (3,) m/s at time t of the scene, s."""
@@ -106,9 +122,10 @@ class Path:
         if length == 0:
             return 0.0 * t, 0.0 * t
         if self._swings:
-            way = length if self.kind == "reversing" else np.pi * length / 2
-            omega = 2 * self.speed / way  # the peak rate of (1 - cos) / 2 is omega / 2
-            return (1 - np.cos(omega * t)) / 2, omega * np.sin(omega * t) / 2
+            angle = self._omega * t
+            if self.swings is not None:
+                angle = np.minimum(angle, self.swings * np.pi)
+            return (1 - np.cos(angle)) / 2, self._omega * np.sin(angle) / 2
         if self.kind == "straight":
             way, speed = self._leg(length, t)
             return way / length, speed / length

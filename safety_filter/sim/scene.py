@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,17 +134,19 @@ def generate(
 
 def _benchmark(seed: int, suite: str, task: int | None, held_out: bool,
                paraphrase: bool) -> Scene:
-    from safety_filter.sim.suites import TASKS, layout  # it builds on this module
+    from safety_filter.sim.suites import TASKS, layout, plans  # it builds on this module
 
     task = seed % len(TASKS) if task is None else task
     if not 0 <= task < len(TASKS):
         listed = ", ".join(f"{i} ({a} to {b})" for i, (a, b) in enumerate(TASKS))
         raise ValueError(f"task: expected one of {listed}, got {task}")
-    rng = np.random.default_rng([seed, zlib.crc32(suite.encode()), task])
-    for _ in range(2000):
-        specs = layout(rng, suite, task, held_out)
-        if specs is not None:
-            return _finish(rng, suite, seed, specs, 0, 1, paraphrase)
+    key = [seed, zlib.crc32(suite.encode()), task]
+    rng = np.random.default_rng(key)
+    for content in islice(plans(np.random.default_rng([*key, 1]), suite), 20):
+        for _ in range(400):
+            specs = layout(rng, suite, task, held_out, content)
+            if specs is not None:
+                return _finish(rng, suite, seed, specs, 0, 1, paraphrase)
     raise RuntimeError(f"no layout found for suite {suite!r} task {task} seed {seed}")
 
 
@@ -273,6 +276,10 @@ def clear(spec: ObjectSpec, others: list[ObjectSpec], space: float = 0.012) -> b
             return False  # too close to the robot's base for the arm to evade
         if np.linalg.norm(samples - np.asarray(HOME_TOOL), axis=1).min() < 0.16:
             return False
+        top = samples[0, 2] + spec.shape.half_extents[2]
+        aside = np.hypot(*(samples[0, :2] - HOME_TOOL[:2]))
+        if top > HOME_TOOL[2] - 0.03 and aside < spec.shape.radius + HAND_RADIUS:
+            return False  # it would start in the hand
     bottom = spec.position[2] - spec.shape.half_extents[2]
     for other in others:
         track = _track(other)

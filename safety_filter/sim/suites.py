@@ -11,11 +11,16 @@ clutter-5  6-10 objects with narrow gaps
 
 static-1 to dynamic-3 follow the levels of SafeLIBERO (arXiv 2512.11891) and the dynamic variant of
 KNOWS (arXiv 2606.09749). No mover accelerates more than config/filter.yaml declares.
+
+A layout that does not fit is drawn again. What dynamic-4 holds is drawn before that, so that its
+hard scenes stay frequent; only ways that fit in none of 400 layouts are drawn anew (`plans`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +38,7 @@ from safety_filter.sim.scene import (
 )
 
 Rng = np.random.Generator
+WAYS = ("cross", "reverse", "stop", "behind", "place")
 Xy = NDArray[np.float64]
 Point = tuple[float, float, float]
 TASKS: tuple[tuple[str, str], ...] = (
@@ -45,7 +51,32 @@ _HAND, _FINGERS, _HAND_HEIGHT = (0.045, 0.115), (0.022, 0.070), 0.035
 _WRIST_BACK, _WRIST_RADIUS, _WRIST_HEIGHT = 0.09, 0.075, 0.12
 _TALL = [OBSTACLES["bottle"], OBSTACLES["carton"], UNKNOWN["cross"]]
 _STANDING = {"cross": UNKNOWN["cross"]}  # the teddy does not stand by itself
+# The first mover meets the arm; the others come about then, for they keep clear of the first
+_SLACK = ((-0.5, 0.3), (-1.5, 2.0))
+_TRIES = 60  # to place one thing before the layout is drawn again
 _CLUTTER_LOW, _CLUTTER_HIGH = (0.34, -0.33), (0.70, 0.33)
+
+
+@dataclass(frozen=True)
+class Mover:
+    """What moves in a scene of dynamic-4, how and how fast, before it is known where."""
+
+    shape: Shape
+    way: str  # one of WAYS
+    kind: str  # of the path
+    speed: float  # m/s
+    lift: float  # of its lower side above the table, m
+    swings: int | None
+    slack: tuple[float, float]  # s, how much before and after the arm it may be there
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scene holds whatever its layout; empty for suites other than dynamic-4."""
+
+    movers: tuple[Mover, ...] = ()
+    unknown_moves: bool = False
+    target_moves: bool = False
 
 
 @dataclass
@@ -55,6 +86,7 @@ class Draft:
     rng: Rng
     specs: list[ObjectSpec]
     goals: tuple[Point, Point]
+    plan: Plan
 
     @property
     def legs(self) -> tuple[tuple[Point, Point], tuple[Point, Point]]:
@@ -72,16 +104,9 @@ class Draft:
         return self.reachable(spec) and clear(spec, self.specs, gap)
 
     def reachable(self, spec: ObjectSpec) -> bool:
-        """Whether the hand gets to both goals beside a spec: at rest, or at the end of its path.
-
-        What swings for ever leaves room all the time; else there might never be enough of it.
-        """
-        places = [spec.position]
-        if spec.path is not None:
-            swings = np.isinf(spec.path.stops_at)
-            places = spec.path.samples(25.0, 0.2).tolist() if swings else [spec.path.end]
-        return all(hand_gap(goal, (x, y, z), spec.shape) > 0.025
-                   for x, y, z in places for goal in self.goals)
+        """Whether the hand gets to both goals beside a spec, once that is at rest."""
+        where = spec.position if spec.path is None else spec.path.final
+        return all(hand_gap(goal, where, spec.shape) > 0.025 for goal in self.goals)
 
     def add(self, spec: ObjectSpec | None) -> bool:
         """Put a spec in, unless it is None or its name is taken; return whether it is in."""
@@ -91,9 +116,38 @@ class Draft:
         return True
 
 
-def layout(rng: Rng, suite: str, task: int, held_out: bool) -> list[ObjectSpec] | None:
+def plans(rng: Rng, suite: str) -> Iterator[Plan]:
+    """What the scene holds in every layout; what comes next is for when that fits in none.
+
+    How many things move, whether the unknown one does and whether the target does stay.
+    """
+    if suite != "dynamic-4":
+        yield from repeat(Plan())
+    count = int(rng.integers(1, 4))
+    unknown_moves, target_moves = bool(rng.random() < 0.5), bool(rng.random() < 0.25)
+    while True:
+        shapes = [OBSTACLES[name] for name in rng.permutation(list(OBSTACLES))[:count]]
+        if unknown_moves:
+            shapes[0] = choose(rng, UNKNOWN)
+        ways = rng.permutation(WAYS).tolist()  # two on the same way would be in each other's
+        yield Plan(tuple(_planned(rng, shape, ways[i], _SLACK[min(i, 1)])
+                         for i, shape in enumerate(shapes)), unknown_moves, target_moves)
+
+
+def _planned(rng: Rng, shape: Shape, way: str, slack: tuple[float, float]) -> Mover:
+    kind = {"reverse": ("reversing", "arc")[int(rng.integers(2))], "behind": "reversing",
+            "stop": "stop_and_go"}.get(way, "straight")
+    swings = int(rng.integers(2, 7)) if kind in ("reversing", "arc") else None
+    # Behind the arm there is no room in the air
+    on_table = rng.random() < 0.6 or way == "behind"
+    lift = 0.0 if on_table else float(rng.uniform(0.06, 0.14))
+    return Mover(shape, way, kind, float(rng.uniform(0.10, 0.30)), lift, swings, slack)
+
+
+def layout(rng: Rng, suite: str, task: int, held_out: bool,
+           content: Plan) -> list[ObjectSpec] | None:
     """Specs with the target first and its destination second; None if this try does not fit."""
-    draft = _goals(rng, suite, task, held_out)
+    draft = _goals(rng, suite, task, held_out, content)
     if draft is None or not _FILL[suite](draft):
         return None
     return draft.specs
@@ -113,7 +167,7 @@ def hand_gap(goal: Point, where: Point, shape: Shape) -> float:
     return gap - shape.radius
 
 
-def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
+def _goals(rng: Rng, suite: str, task: int, held_out: bool, content: Plan) -> Draft | None:
     """Target and destination, far enough apart for something to come between them."""
     shape, place = TASKS[task]
     target = draw_spec(rng, GRASPABLE[shape], "object", held_out)
@@ -125,7 +179,7 @@ def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
     if not 0.22 < np.hypot(*np.subtract(target.position, destination.position)[:2]) < 0.45:
         return None
     start = target
-    if suite == "dynamic-4" and rng.random() < 0.25:
+    if content.target_moves:
         angle, reach = rng.uniform(-np.pi, np.pi), rng.uniform(0.06, 0.12)
         begin = np.subtract(target.position[:2], reach * np.array([np.cos(angle), np.sin(angle)]))
         start = _at(target, begin)
@@ -135,7 +189,7 @@ def _goals(rng: Rng, suite: str, task: int, held_out: bool) -> Draft | None:
         if not (low[0] < begin[0] < high[0] and low[1] < begin[1] < high[1]) \
                 or not clear(start, [destination], 0.02):
             return None
-    return Draft(rng, [start, destination], (target.position, destination.position))
+    return Draft(rng, [start, destination], (target.position, destination.position), content)
 
 
 def _alone_0(draft: Draft) -> bool:
@@ -179,36 +233,37 @@ def _dynamic_3(draft: Draft) -> bool:
 
 def _dynamic_4(draft: Draft) -> bool:
     rng = draft.rng
-    movers = int(rng.integers(1, 4))
-    unknown_moves = rng.random() < 0.5
-    for index in range(movers):
-        shapes = UNKNOWN if index == 0 and unknown_moves else OBSTACLES
-        for _ in range(150):
-            mover = _mover(rng, draft, choose(rng, shapes))
+    for planned in draft.plan.movers:
+        for _ in range(_TRIES):
+            mover = _mover(rng, draft, planned)
             if mover is not None and draft.fits(mover, 0.012) and draft.add(mover):
                 break
         else:
             return False
-    return (unknown_moves or _stand(draft, choose(rng, _STANDING))) and _distract(draft)
+    if not draft.plan.unknown_moves and not _stand(draft, choose(rng, _STANDING)):
+        return False
+    _distract(draft)  # as far as the movers leave room
+    return True
 
 
-def _mover(rng: Rng, draft: Draft, shape: Shape) -> ObjectSpec | None:
-    """One of five ways to be in the way when the arm comes; None if this draw cannot be timed."""
-    way = ("cross", "reverse", "stop", "behind", "place")[int(rng.integers(5))]
-    speed, half = float(rng.uniform(0.10, 0.30)), float(rng.uniform(0.12, 0.26))
-    lift = 0.0 if rng.random() < 0.6 else float(rng.uniform(0.06, 0.14))
+def _mover(rng: Rng, draft: Draft, planned: Mover) -> ObjectSpec | None:
+    """A place for what moves, in the way when the arm comes; None if that cannot be timed."""
+    way, kind, speed = planned.way, planned.kind, planned.speed
+    # What keeps swinging needs its room for longer
+    half = float(rng.uniform(0.12, 0.26) if planned.swings is None else rng.uniform(0.09, 0.20))
     angle = rng.uniform(-np.pi, np.pi)
     leg = 0 if rng.random() < 0.3 else 1
     share = rng.uniform(0.3, 0.8)
     if way == "place":  # while the object is brought down
         leg, share = 1, 0.95
     centre = _beside(draft, leg, share, 0.04)
-    kind = {"reverse": ("reversing", "arc")[int(rng.integers(2))],
-            "stop": "stop_and_go"}.get(way, "straight")
+    if way == "place" and planned.lift == 0.0:  # by the destination, through which nothing slides
+        bearing, reach = rng.uniform(-np.pi, np.pi), rng.uniform(0.12, 0.20)
+        centre = draft.goals[1][:2] + reach * np.array([np.cos(bearing), np.sin(bearing)])
     if way == "behind":  # the far side of the arm, as the camera sees it
         centre = np.array([rng.uniform(0.34, 0.42), rng.uniform(-0.05, 0.05)])
-        angle, kind = rng.choice([-1, 1]) * np.pi / 2 + rng.uniform(-0.2, 0.2), "reversing"
-    if kind in ("reversing", "arc"):
+        angle = rng.choice([-1, 1]) * np.pi / 2 + rng.uniform(-0.2, 0.2)
+    if planned.swings is not None:
         speed = min(speed, float(np.sqrt(ACCELERATION * half)))  # 2 v^2 / L with L = 2 half
     step = half * np.array([np.cos(angle), np.sin(angle)])
     if kind == "arc":  # its apex is where the others have their middle
@@ -217,13 +272,14 @@ def _mover(rng: Rng, draft: Draft, shape: Shape) -> ObjectSpec | None:
               "stop_and_go": half / speed + speed / ACCELERATION,
               "reversing": np.pi * half / (2 * speed),
               "arc": np.pi**2 * half / (4 * speed)}[kind]
-    delay = draft.passes(leg, share) + rng.uniform(-0.5, 0.3) - travel
+    delay = draft.passes(leg, share) + rng.uniform(*planned.slack) - travel
     if delay < -0.3:
         return None
-    base = draw_spec(rng, shape, "mover", False)
-    height = shape.half_extents[2] + lift
+    base = draw_spec(rng, planned.shape, "mover", False)
+    height = planned.shape.half_extents[2] + planned.lift
     start, end = ((*map(float, point), height) for point in (centre - step, centre + step))
-    path = Path(kind, start, end, speed, max(0.0, float(delay)), float(rng.uniform(0.5, 1.5)))
+    path = Path(kind, start, end, speed, max(0.0, float(delay)), float(rng.uniform(0.5, 1.5)),
+                swings=planned.swings)
     return replace(base, position=start, path=path)
 
 
@@ -254,7 +310,7 @@ def _stand(draft: Draft, shape: Shape, low: tuple[float, float] = WORKSPACE_LOW,
            high: tuple[float, float] = WORKSPACE_HIGH, role: str = "object") -> bool:
     """Put a thing at rest where it fits; False if no place was found."""
     held_out = None if role == "destination" else False
-    for _ in range(60):
+    for _ in range(_TRIES):
         spec = _at(draw_spec(draft.rng, shape, role, held_out), draft.rng.uniform(low, high))
         if draft.fits(spec, 0.03) and draft.add(spec):
             return True

@@ -87,7 +87,23 @@ def test_a_path_rests_at_its_end_from_the_time_it_says(kind: str) -> None:
     assert position == pytest.approx(path.end) and velocity == pytest.approx(np.zeros(3))
 
 
+@pytest.mark.parametrize("kind", ["arc", "reversing"])
+@pytest.mark.parametrize("swings", [1, 2, 5])
+def test_a_swing_ends_where_and_when_it_says(kind: str, swings: int) -> None:
+    path = Path(kind, (0.3, 0.1, 0.1), (0.6, 0.1, 0.1), 0.2, delay=0.4, swings=swings)
+    for_ever = Path(kind, path.start, path.end, 0.2, delay=0.4)
+    assert np.isinf(for_ever.stops_at)
+    for t in np.linspace(0.0, path.stops_at, 50):
+        assert path.state(t)[0] == pytest.approx(for_ever.state(t)[0])
+    assert path.final == (path.end if swings % 2 else path.start)
+    for t in (path.stops_at, path.stops_at + 3.0):
+        assert path.state(t)[0] == pytest.approx(path.final)
+        assert path.state(t)[1] == pytest.approx(np.zeros(3), abs=1e-9)
+
+
 def test_path_rejects_what_it_cannot_follow() -> None:
+    with pytest.raises(ValueError, match="swings: expected None, or at least 1 on arc"):
+        Path("straight", (0, 0, 0), (1, 0, 0), 0.1, swings=2)
     with pytest.raises(ValueError, match="path kind"):
         Path("zigzag", (0, 0, 0), (1, 0, 0), 0.1)
     with pytest.raises(ValueError, match="speed"):
