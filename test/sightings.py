@@ -13,7 +13,7 @@ from safety_filter.perception.track import Track
 from safety_filter.perception.tracker import Tracker
 
 DT = 1 / 15
-PLATE = 8
+PLATE, BIN = 8, 9
 HALF = np.array([0.02, 0.02, 0.02])
 
 
@@ -27,7 +27,7 @@ class Scenario:
     """Feeds a tracker with made-up sightings: name -> (position, class id)."""
 
     def __init__(self, noise: float = 0.001, **changes: object) -> None:
-        self.tracker = Tracker(TABLE.validate(changes), frozenset({PLATE}))
+        self.tracker = Tracker(TABLE.validate(changes), frozenset({PLATE, BIN}), frozenset({BIN}))
         self.rng = np.random.default_rng(0)
         self.noise, self.time, self.hidden, self.pixels = noise, 0.0, False, 300
         self.score = 0.9  # of the detector

@@ -89,6 +89,14 @@ def believed(track: Track, p: PerceptionParams, stamp: float) -> State:
     return state.confined(p.unseen_sigma, p.unseen_speed) if track.misses else state
 
 
+def stays(track: Track) -> bool:
+    """Whether what is out of sight counts as there for as long as its place does not show.
+
+    So does a thing that was seen often, and last at rest, until its place was seen empty.
+    """
+    return track.hideout is None and track.hits >= _ESTABLISHED and not _moved(track)
+
+
 def _moved(track: Track) -> bool:
     """Whether the last that was seen of it is that it moved."""
     return float(np.linalg.norm(track.sight.x[3:])) >= _RESTED

@@ -76,7 +76,8 @@ class PerceptionParams:
         0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view, and that can be nowhere'
         ' out of sight, is dropped after')
     drop_hidden: float = param(
-        4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after')
+        4.0, 's', 0.1, 60.0, 'an unseen track whose place is hidden is dropped after,'
+        ' unless it is a thing seen often and last at rest: that stays')
     hidden_acceleration: float = param(
         0.4, 'm/s^2', 1e-3, 20.0, 'bound on the acceleration of what moves out of sight: the'
         ' obstacle_acceleration that the filter declares')

@@ -129,7 +129,7 @@ class Perception:
 
     def reset(self) -> None:
         """Forget everything, as after a jump of the clock or in a new scene."""
-        self.tracker = Tracker(self.params, self.supports)
+        self.tracker = Tracker(self.params, self.supports, self.open_supports)
         self.selector = TargetSelector(self.params)
         self.holding = HoldDetector(self.params, self.supports)
         self.classes, self.colours = Classes(), Colours()

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception.association import associate, mismatch
 from safety_filter.perception.blobs import Blob
-from safety_filter.perception.coast import coast, out_of_sight
+from safety_filter.perception.coast import coast, out_of_sight, stays
 from safety_filter.perception.hidden import Hides
 from safety_filter.perception.kalman import State, jump_noise
 from safety_filter.perception.motion import Motion
 from safety_filter.perception.params import PerceptionParams
+from safety_filter.perception.rim import between_walls, in_box
 from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.track import Track
 
 F64 = NDArray[np.float64]
 Measure = Callable[[Blob, Known | None], Measurement]
-_RIM = 0.012  # m that the pixels of a support may lie outside its box
 _HELD_SLACK = 0.01  # m beyond the ball round a held thing that still are its own
 _PIECE_HITS = 6  # sightings up to which an unknown thing may be a piece of another
 _WELL = 0.3  # share of a thing with which one sees at once whether it moves
@@ -29,11 +29,16 @@ _ONE_HITS = 8  # detections of a thing and what shows with it as one from which 
 
 
 class Tracker:
-    """Keeps tracks. `update` takes one picture's blobs; time is an argument, never going back."""
+    """Keeps tracks. `update` takes one picture's blobs; time is an argument, never going back.
 
-    def __init__(self, params: PerceptionParams, supports: frozenset[int]) -> None:
+    supports, open_supports: classes that others rest on, and those of them with walls.
+    """
+
+    def __init__(self, params: PerceptionParams, supports: frozenset[int],
+                 open_supports: frozenset[int]) -> None:
         self.params = params
         self.supports = supports
+        self.open_supports = open_supports
         self.tracks: list[Track] = []
         self._lost: list[Track] = []
         self._next_id = 1
@@ -182,17 +187,12 @@ class Tracker:
         unsure = blob.class_id == UNKNOWN_CLASS or blob.score < self.params.sure_score
         if blob.support or not unsure:
             return False
-        for track in self.tracks:
-            if track.class_id not in self.supports:
-                continue
-            c, s = np.cos(track.yaw), np.sin(track.yaw)
-            offset = blob.points - track.position
-            level = np.abs(offset[:, :2] @ np.array([[c, -s], [s, c]]))
-            inside = (level < track.box[:2] + _RIM).all(axis=1) & (
-                offset[:, 2] < track.box[2] + _RIM)
-            if inside.mean() > 0.95:
-                return True
-        return False
+        return any(in_box(blob, t) and not self._within_walls(blob, t)
+                   for t in self.tracks if t.class_id in self.supports)
+
+    def _within_walls(self, blob: Blob, track: Track) -> bool:
+        return track.class_id in self.open_supports and between_walls(
+            blob, track, self.params.wall_thickness)
 
     def _explained(self, blob: Blob, seen: Measurement) -> bool:
         """Whether an unmatched cluster is a piece of something that is tracked already."""
@@ -201,6 +201,8 @@ class Tracker:
         for track in self.tracks:
             support = track.class_id in self.supports
             if track.blob < 0 and not (track.attached or support):
+                continue
+            if self._within_walls(blob, track):
                 continue
             offset = seen.axes.T @ (seen.centre - track.position)
             if np.all(np.abs(offset) < track.half + 0.01) and np.all(
@@ -368,7 +370,7 @@ class Tracker:
                 seen_for = track.last_seen - track.first_seen
                 keep = unseen <= max(p.drop_visible, min(p.drop_hidden, seen_for))
             elif track.hidden:
-                keep = unseen <= p.drop_hidden
+                keep = unseen <= p.drop_hidden or stays(track)
             else:
                 keep = unseen <= p.drop_visible
             keep = keep and self._inside(track)

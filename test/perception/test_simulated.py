@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,8 @@ from safety_filter.perception import dataset
 from safety_filter.perception.episodes import episode, panda_mask, scenes
 from safety_filter.perception.evaluate import Tally, report, score
 from safety_filter.perception.pipeline import Perception
-from safety_filter.sim.catalogue import CLASS_NAMES
+from safety_filter.sim.catalogue import CLASS_NAMES, DESTINATIONS, Part, Shape
+from safety_filter.sim.scene import ObjectSpec, generate
 
 MAX_BYTES = 15e6
 
@@ -90,3 +93,28 @@ def test_tracks_follow_the_truth_in_a_scene_with_movers(detector):
     assert tally.unknown_seen >= 0.9 * tally.unknown
     assert tally.missed < 0.03 * tally.updates
     assert tally.ghosts < 0.10 * tally.updates
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_low_thing_in_a_bin_has_a_track_and_an_empty_bin_has_none(detector, filled):
+    """No class of the detector, and lower than the walls: only depth shows it."""
+    wedge = Shape("wedge", (0.030, 0.022, 0.018), known=False, parts=(
+        Part("box", (0.030, 0.022, 0.006), (0, 0, -0.012)),
+        Part("box", (0.012, 0.022, 0.018))))
+    for seed in (4001, 4007):  # a bin, a tray
+        scene = generate(seed, "alone-0")
+        x, y, _ = scene.destination_spec.position
+        if filled:
+            thing = ObjectSpec("grey wedge", wedge, (0.5, 0.5, 0.5), (x, y, 0.024), 0.4, "object")
+            scene = dataclasses.replace(scene, specs=(*scene.specs, thing))
+        perception = Perception(TABLE.validate({}), detector, panda_mask())
+        perception.instruct(scene.instruction)
+        found = []
+        for i, step in enumerate(episode(scene, 2.4, rate=10.0)):
+            f = step.frame
+            result = perception.update(0.1 * i, f.rgb, f.depth, f.K, f.T_base_cam, step.q,
+                                       step.opening)
+            found.append([CLASS_NAMES[o["class_id"]] if o["class_id"] < len(CLASS_NAMES) else None
+                          for o in result.objects if np.hypot(o["x"] - x, o["y"] - y) < 0.06])
+        inside = [[c for c in names if c not in DESTINATIONS] for names in found[10:]]
+        assert [len(n) for n in inside] == [filled] * len(inside), (seed, inside)

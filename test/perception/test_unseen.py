@@ -114,6 +114,26 @@ def test_out_of_sight_a_thing_sets_out_more_often_than_in_sight():
     assert 0.015 < sigmas[1] <= s.tracker.params.unseen_sigma
 
 
+@pytest.mark.parametrize(("sightings", "speed", "stays"),
+                         [(30, 0.0, True), (30, 0.15, False), (6, 0.0, False)])
+def test_what_rested_stays_for_as_long_as_its_place_is_hidden(sightings, speed, stays):
+    s = Scenario()
+    for i in range(sightings):
+        s.step((np.array([0.3 + speed * i * DT, 0.0, 0.1]), 3))
+    s.hidden = True
+    for _ in range(int(5 * s.tracker.params.drop_hidden / DT)):
+        s.step()
+    assert bool(s.tracker.tracks) == stays
+    if not stays:
+        return
+    track = s.only()
+    assert track.id == 1 and track.position[0] == pytest.approx(0.3, abs=0.01)
+    s.hidden = False  # the place shows, and is empty
+    for _ in range(int(2 * s.tracker.params.drop_visible / DT)):
+        s.step()
+    assert s.tracker.tracks == []
+
+
 @pytest.mark.parametrize("speed", [0.0, 0.15])
 def test_what_is_carried_is_believed_wherever_its_acceleration_can_have_taken_it(speed):
     s = Scenario()
