@@ -16,7 +16,7 @@ from safety_filter.bench.engines import processes
 from safety_filter.bench.jobs import Config, Job
 from safety_filter.demo.summary import write_json
 
-SUITES = ("static-2", "dynamic-3")
+SUITES = ("static-2", "dynamic-3", "dynamic-4")
 _GRID = {"gamma": (0.1, 0.25, 0.5, 1.0), "eps": (0.005, 0.01, 0.02, 0.05),
          "weight": (0.01, 0.1, 1.0)}
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {"naive": _GRID, "knows": _GRID}
