@@ -57,14 +57,12 @@ def _knowledge(world: World, name: str, tracks: Tracks | None, state: str) -> st
     return f"known, {_word(state)}"
 
 
-def failure_cause(recent: Sequence[str], grasped: bool, wrong: bool, held: bool, end: str) -> str:
+def failure_cause(recent: Sequence[str], grasped: bool, held: bool, end: str) -> str:
     """The cause of a failure without a collision: how far it came, and the state at the end.
 
-    recent: states of the last seconds; grasped: the target was held at some time; wrong: another
-    thing was; held: something is held at the end.
+    recent: states of the last seconds; grasped: the target was held at some time; held: it is at
+    the end. A grasp of another thing is a collision.
     """
-    if wrong and not grasped:
-        return "grasped another thing"
     if end == "target off the table":
         return "target fell off the table"
     phase = "not placed" if held else "dropped" if grasped else "not grasped"

@@ -53,7 +53,6 @@ class Recorder:
         self._cause: str | None = None
         self._success_time: float | None = None
         self._grasped = False
-        self._wrong_grasp = False
         self._end = "time"
 
     def saw(self, tracks: Tracks) -> None:
@@ -102,11 +101,8 @@ class Recorder:
         self._changes.append(step.change if step.change > 1e-6 else 0.0)
         if self._steps % JERK_EVERY == 0:
             self._qd.append(world.joint_state()[1])
-        if world.held is not None:
-            if world.held == world.bodies[world.scene.target_spec.name]:
-                self._grasped = True
-            else:
-                self._wrong_grasp = True
+        if world.held == world.bodies[world.scene.target_spec.name]:
+            self._grasped = True
         contacts = world.judge.contacts
         for contact in contacts[self._judged:]:
             if contact.collision and self._cause is None:
@@ -120,8 +116,7 @@ class Recorder:
         wrong = world.judge.collisions
         cause = self._cause
         if cause is None and not success:
-            cause = failure_cause(self._recent, self._grasped, self._wrong_grasp,
-                                  world.held is not None, self._end)
+            cause = failure_cause(self._recent, self._grasped, world.held is not None, self._end)
         looked = sum(self._sights.values())
         changed = sum(c > 0.0 for c in self._changes)
         depths = [c.depth for c in wrong if c.role in ("object", "mover")]

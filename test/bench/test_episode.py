@@ -97,10 +97,10 @@ def test_jerk_of_a_cubic_is_its_third_derivative() -> None:
 
 
 def test_failures_are_named_by_how_far_they_came() -> None:
-    assert failure_cause(["FILTERED"], False, True, False, "time") == "grasped another thing"
-    assert failure_cause(["PASS", "STOPPED level1_slack", "STOPPED level1_slack"], True, False,
+    assert failure_cause(["FILTERED"], False, False, "time") == "not grasped, held off"
+    assert failure_cause(["PASS", "STOPPED level1_slack", "STOPPED level1_slack"], True,
                          True, "time") == "not placed, stopped for level1 slack"
-    assert failure_cause([], True, False, False, "target off the table").startswith("target fell")
+    assert failure_cause([], True, False, "target off the table").startswith("target fell")
 
 
 def test_true_tracks_enclose_the_objects_and_carry_their_roles(world: World) -> None:
