@@ -59,6 +59,10 @@ class MonitorParams(RobotParams, OutputParams, LoopParams):
     late_limit: int = param(
         3, "-", 1, 100, "as many gaps of the filter within a second also stop until ~/reset"
     )
+    resume_time: float = param(
+        0.1, "s", 0.0, 2.0, "after zeros, commands come back in full within this time",
+        runtime=True,
+    )  # fmt: skip
     separation: float = param(
         0.0, "m", -0.05, 0.3, "distance of links to obstacles that no command may lead inside",
         runtime=True,
@@ -104,6 +108,7 @@ class MonitorNode(ManagedNode):
         self._latched = ""
         self._collision = ""
         self._passing = False
+        self._share = 0.0  # of the command that is passed on: from zeros it comes back in steps
         self._facts: dict[str, object] = {}
         self._told = ("", -math.inf)
         self._in_rate = RateMeter(100)
@@ -263,11 +268,13 @@ class MonitorNode(ManagedNode):
         if len(self._gaps) >= p.late_limit:
             self._latch(f"filter: late {len(self._gaps)} times within a second")
         if self._latched or fault or not self.active:
+            self._share = 0.0
             self._publish(self._zeros)
         else:
             assert self._command is not None
             self._passing = True
-            self._publish(self._command[1])
+            self._share = min(1.0, self._share + 1.0 / max(1.0, p.rate * p.resume_time))
+            self._publish(self._share * self._command[1])
         if self._ticks % beat_every(p.rate) == 0:
             self._heartbeat.publish(UInt64(data=self._ticks))
         self._tell(now)

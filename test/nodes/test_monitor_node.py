@@ -214,6 +214,22 @@ def test_without_obstacles_or_joint_states_nothing_is_vouched_for(
     rig.wait_still()
 
 
+def test_after_zeros_a_command_comes_back_without_a_step(tmp_path: Path) -> None:
+    with _impostor(tmp_path, **PATIENT[MONITOR], resume_time=2.0) as (rig, impostor):
+        impostor.qd = np.array([0.04, 0, 0, 0, 0, 0, 0])
+        rig.wait(lambda: rig.qd[0] == 0.04, EVENT_SECONDS, "the whole command")
+        rig.tracks = None
+        rig.wait_state(MONITOR, "ZERO obstacles: silent")
+        rig.wait_still()
+        start = time.monotonic()
+        rig.tracks = empty_tracks()
+        rig.wait(lambda: rig.qd[0] == 0.04, EVENT_SECONDS, "the whole command again")
+        share = [qd[0] / 0.04 for _, qd in rig.commands_since(start)]
+        assert min(share) == 0.0
+        # 0.005 a tick, and the arm may have missed some on a busy machine
+        assert np.all(np.diff(share) >= 0.0) and np.diff(share).max() < 0.25
+
+
 @pytest.mark.parametrize(
     ("shift", "told"),
     [(-60.0, "obstacles: silent for 60"), (5.0, "obstacles stamp: expected the past")],
