@@ -75,7 +75,8 @@ def arm_of(folder: Path, kind: str) -> Iterator[tuple[Rig, Arm, ProcessGroup]]:
     """Filter and monitor in series before a fake controller of `kind`."""
     specs = []
     for name, role in ((FILTER, "fallback"), (MONITOR, "out")):
-        spec = graph.NODES[name].with_parameters(output=kind, **PATIENT[name])
+        # Long enough not to be over when it comes late on a busy machine
+        spec = graph.NODES[name].with_parameters(output=kind, trajectory_hold=1.0, **PATIENT[name])
         remappings = tuple(r for r in spec.remappings if "joint_velocity_" + role not in r[0])
         remappings += ((f"~/{kind}_{role}", f"arm/{kind}"),)
         specs.append(graph.replace(spec, remappings=remappings))
