@@ -14,6 +14,7 @@ IMAGE_SEGMENT = 0.4 * MB  # what the default segment of 512 kB carries without l
 OVERLAP_FINE, OVERLAP_POOR = 0.6, 0.3
 ARM_PIXELS = 200
 MISSES = 1e-3
+LEVER = 0.5  # m from a joint, where the lead of positions is compared with the tracking error
 RUNNING = ("PASS", "FILTERED")
 
 
@@ -64,6 +65,8 @@ class Seen:
     # m/s^2, what moves accelerates by at most: as the filter and as perception were told
     acceleration: float | None = None
     hidden_acceleration: float | None = None
+    lead: float = 0.0  # rad, position_lead where the arm takes positions
+    tracking_error: float = 0.0  # m
     rmw: str = ""
     domain: str = ""
     discovery: str = ""
@@ -104,6 +107,9 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
     mine, theirs = seen.acceleration, seen.hidden_acceleration
     if mine is not None and theirs is not None and theirs < mine:
         yield found("bounds.hidden", filter=mine, perception=theirs)
+    if seen.lead * LEVER > seen.tracking_error:
+        yield found("bounds.lead", lead=seen.lead, moved=1e3 * seen.lead * LEVER,
+                    error=1e3 * seen.tracking_error)  # fmt: skip
     for name, (level, message, values) in seen.states.items():
         if level >= 2:
             yield found("state.stopped", node=name, message=message)

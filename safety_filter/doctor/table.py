@@ -61,6 +61,12 @@ TABLE: dict[str, Row] = {
         "Give both nodes the same bound: what speeds up behind something is else looked for where"
         " it no longer is.",
     ),
+    "bounds.lead": Row(
+        _W, "`position_lead` lets the arm go on by {lead:g} rad after a stop, {moved:.0f} mm at"
+        " 0.5 m from a joint; the filter allows for {error:g} mm (`tracking_error`)",
+        "Lower `position_lead` as far as the arm still follows, and set `tracking_error` to what"
+        " is left, on filter_node.",
+    ),
     "bounds.broken": Row(
         _E, "{node} saw declared bounds broken: {bounds}",
         "The claim rests on them: widen the parameter named, or find what breaks it (a slow"

@@ -60,7 +60,7 @@ FRAMED = ("obstacles", "command")
 WANTED = {
     "filter_node": (
         *LIMITS.values(), "base_frames", "future_tolerance", "monitored", "output", "frame",
-        "obstacle_acceleration", "use_sim_time",
+        "obstacle_acceleration", "use_sim_time", "position_lead", "tracking_error",
     ),
     "perception_node": (
         "extrinsics", "camera_xyz", "camera_xyzw", "robot", "urdf", "description", "frame", "sync",
@@ -205,6 +205,9 @@ class Doctor(Node):
         seen.future_tolerance = float(parameters["future_tolerance"])
         seen.bound = float(parameters["obstacles_age"])
         seen.acceleration = float(parameters["obstacle_acceleration"])
+        if parameters["output"] in ("joint_position", "trajectory"):
+            seen.lead = float(parameters["position_lead"])
+        seen.tracking_error = float(parameters["tracking_error"])
 
     def _of_arm(self, seen: Seen, parameters: dict[str, Any]) -> None:
         if not parameters:

@@ -70,6 +70,7 @@ CASES: dict[str, Seen] = {
     "state.stopped": _seen(**_state(2, "STOPPED perception: obstacles: none received")),
     "state.warning": _seen(**_state(1, "inactive")),
     "bounds.hidden": _seen(acceleration=1.0, hidden_acceleration=0.4),
+    "bounds.lead": _seen(lead=0.03, tracking_error=0.003),
     "bounds.broken": _seen(**_state(1, "PASS", broken_bounds="tracking_error: 0.02 m")),
     "target.none": _seen(**_state(1, "PASS", no_target="True")),
     "rt.denied": _seen(**_state(0, "PASS", warning="not permitted")),
