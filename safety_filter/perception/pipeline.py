@@ -373,8 +373,9 @@ class Perception:
         if track.class_id in self.open_supports:
             return walls(track.box, p.wall_thickness, p.pieces, p.standing_out)
         most = p.held_pieces if role == Role.HELD else p.pieces
-        if track.joined is not None:
-            return outline(BOX, track.joined, most, p.standing_out, False)
+        more = track.outgrown if track.joined is None else track.joined
+        if more is not None:
+            return outline(BOX, more, most, p.standing_out, False)
         return outline(track.form, track.box, most, p.standing_out, not track.attached)
 
 

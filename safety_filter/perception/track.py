@@ -16,6 +16,8 @@ from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.template import Template
 
 F64 = NDArray[np.float64]
+_SHOWN = 0.98  # share of the visible points that a cover has to hold; the rest may be of an edge
+_BEYOND = 0.01  # m that they may lie outside a box
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Track:
     hideout: Hideout | None = None  # where it may be while it is out of sight
     template: Template | None = None  # its surface in the best view of late
     joined: F64 | None = None  # (3,) like `box`, but of it and what shows as one with it
+    outgrown: F64 | None = None  # (3,) like `box`, but with all that shows of it now
 
     @property
     def class_id(self) -> int:
@@ -156,3 +159,15 @@ class Track:
         level = np.abs(corners[:, :2] @ np.array([[c, -s], [s, c]])).max(axis=0)
         reach = np.array([*level, np.abs(corners[:, 2]).max()])
         self.joined = np.maximum(self.box, reach)
+
+    def hold(self, points: NDArray[np.float32]) -> None:
+        """Have the cover hold what shows now, points (n, 3), where that reaches beyond the box.
+
+        A thing that turns or unfolds shows more, or elsewhere, before its shape is learnt.
+        """
+        c, s = np.cos(self.yaw), np.sin(self.yaw)
+        offset = points - self.position
+        away = np.abs(np.column_stack([offset[:, :2] @ np.array([[c, -s], [s, c]]), offset[:, 2]]))
+        reach = np.quantile(away, _SHOWN, axis=0)
+        beyond = reach > self.box + _BEYOND
+        self.outgrown = np.maximum(self.box, reach) if beyond.any() else None

@@ -81,7 +81,7 @@ class Tracker:
         assert self.stamp is not None
         blobs, raw, parts = self._taken_apart(blobs, measure)
         for track in self.tracks:
-            track.blob, track.joined = -1, None
+            track.blob, track.joined, track.outgrown = -1, None, None
         free = self._matched(blobs, raw, parts)
         for track in self.tracks:
             if track.blob >= 0:
@@ -252,6 +252,8 @@ class Tracker:
             track.cover(seen)
         elif not joined:
             track.learn(blob, seen, centre)
+        if track.joined is None and not track.attached and not blob.support:
+            track.hold(blob.points)
         well = joined or track.visible > _WELL
         track.seen_well = max(track.seen_well, track.last_seen - (0.0 if well else _NOTICED))
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits
