@@ -90,8 +90,9 @@ class FilterParams:
         -0.02, 'm', -0.05, 0.1, 'clearance of the hand to the target; negative because ellipsoid '
         'and spheres both stand out, and the hand must come down over it', runtime=True)
     support_margin: float = param(
-        -0.01, 'm', -0.05, 0.1, 'clearance of the fingers to a support approached from above; '
-        'negative because ellipsoid and spheres both stand out', runtime=True)
+        -0.01, 'm', -0.05, 0.1, 'clearance of the fingers to a support approached from above, '
+        'and of what is held to its sides; negative because ellipsoid and spheres both stand out',
+        runtime=True)
     support_cosine: float = param(
         0.5, '-', 0.0, 1.0, 'from above: vertical part of the separating normal', runtime=True)
     held_inflation: float = param(

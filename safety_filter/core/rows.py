@@ -210,8 +210,6 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 kind, radius = bodies.spheres[s].kind, bodies.spheres[s].radius
                 if is_target and (kind == _FINGER or kind == _HELD):
                     continue
-                if e.role == _SUPPORT and kind == _HELD:
-                    continue
                 point = bodies.points[s]
                 x, y, z = point[0] - cx, point[1] - cy, point[2] - cz
                 rim = radius + e.reach
@@ -219,6 +217,9 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 if d2 >= (rim + clear) ** 2 and d2 >= (rim + best.distance) ** 2:
                     continue
                 nx, ny, nz, g_n = separating_normal(x, y, z, e.axes, e.rotation)
+                above = e.role == _SUPPORT and nz >= p.support_cosine
+                if above and kind == _HELD:
+                    continue
                 distance = g_n - radius
                 if distance < best.distance:
                     best.body, best.track, best.distance = g, e.id, distance
@@ -244,7 +245,7 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 comfort = p.comfort_margin + ageing + v_spread * (due - tau)
                 if is_target and kind == _HAND:
                     h, drift, comfort = distance - p.target_hand_margin, approach, 0.0
-                elif e.role == _SUPPORT and kind == _FINGER and nz >= p.support_cosine:
+                elif (above and kind == _FINGER) or (e.role == _SUPPORT and kind == _HELD):
                     h, drift, comfort = distance - p.support_margin, approach, 0.0
                 _add(rows, low, high, bodies.jacobian[s], nx, ny, nz, h, drift,
                      _bend(bodies, s, nx, ny, nz, p), comfort, p, OBSTACLE_ROW, s, o, level)

@@ -202,6 +202,23 @@ def test_what_is_held_is_kept_off_obstacles_and_not_off_supports(panda: RobotMod
     assert lowest[Role.SUPPORT] < lowest[Role.OBSTACLE] - 0.03
 
 
+def test_what_is_held_is_not_pushed_into_the_side_of_a_support(panda: RobotModel) -> None:
+    bench = make(panda)
+    start = tool(bench)
+    at = start + (0.15, 0.0, -0.03)
+    beside = track(at, 0.03, id=1, role=int(Role.SUPPORT))
+    gaps = []
+    for _ in range(600):
+        offset = tool(bench) + (0, 0, -0.03) - at
+        held = track(at + offset, 0.03, id=2, role=int(Role.HELD))
+        bench.step(np.array([0.1, 0, 0, 0, 0, 0.0]), np.concatenate([beside, held]), 'twist')
+        gap = float(np.linalg.norm(offset))
+        if offset[2] < 0.45 * gap:  # not from above
+            gaps.append(gap - 0.06)
+    # Covers of both stand out, so that support_margin lets them overlap by a centimetre
+    assert -0.015 < min(gaps) < 0.01
+
+
 def test_what_was_held_is_let_go(panda: RobotModel) -> None:
     bench = make(panda)
     held = track(tool(bench), 0.03, role=int(Role.HELD))
