@@ -76,9 +76,13 @@ def believed(track: Track, p: PerceptionParams, stamp: float) -> State:
     What stands on the table and rested when last seen most likely does so still: the arm keeps no
     larger clearance for it than `unseen_sigma` says. What moved, or hangs in the air and so is
     carried, may have done anything that its acceleration allows since it was last seen well: two
-    sigma hold that, up to `carried_sigma`. So they do of all samples of a hideout.
+    sigma hold that, up to `carried_sigma`. So they do of all samples of a hideout, and of how the
+    ends of what turns move beside its centre.
     """
     state = track.state
+    ends = track.turn.spin * float(np.hypot(*track.box[:2])) / 2
+    if ends:
+        state = State(state.x, state.p + np.diag([0.0, 0.0, 0.0, ends**2, ends**2, 0.0]))
     if track.hideout is not None:
         return track.hideout.bound.confined(p.carried_sigma, p.carried_speed)
     if _moved(track) or _carried(track, p):

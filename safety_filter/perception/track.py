@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from safety_filter.perception.kalman import State
 from safety_filter.perception.motion import Motion
 from safety_filter.perception.shape import Known, Measurement
 from safety_filter.perception.template import Template
+from safety_filter.perception.turn import Turn
 
 F64 = NDArray[np.float64]
 _SHOWN = 0.98  # share of the visible points that a cover has to hold; the rest may be of an edge
@@ -53,6 +54,7 @@ class Track:
     hideout: Hideout | None = None  # where it may be while it is out of sight
     template: Template | None = None  # its surface in the best view of late
     joined: F64 | None = None  # (3,) like `box`, but of it and what shows as one with it
+    turn: Turn = field(default_factory=Turn)
     outgrown: F64 | None = None  # (3,) like `box`, but with all that shows of it now
 
     @property
@@ -160,13 +162,23 @@ class Track:
         reach = np.array([*level, np.abs(corners[:, 2]).max()])
         self.joined = np.maximum(self.box, reach)
 
-    def hold(self, points: NDArray[np.float32]) -> None:
-        """Have the cover hold what shows now, points (n, 3), where that reaches beyond the box.
+    def show(self, blob: Blob, free: Measurement) -> None:
+        """Have the cover hold what shows now where that reaches beyond the box, and follow a turn.
 
-        A thing that turns or unfolds shows more, or elsewhere, before its shape is learnt.
+        A thing that turns or unfolds shows more, or elsewhere, before its shape is learnt. free:
+        the sighting by itself, completed with nothing that is remembered.
         """
+        if self.attached or blob.support or self.joined is not None:
+            self.turn.lose()
+            return
+        if free.sides.all():
+            self.turn.follow((free.box[0], free.box[1]), free.yaw, self.last_seen)
+        else:
+            self.turn.lose()
+        if self.turn.spin:
+            self.box, self.yaw = free.box.copy(), free.yaw
         c, s = np.cos(self.yaw), np.sin(self.yaw)
-        offset = points - self.position
+        offset = blob.points - self.position
         away = np.abs(np.column_stack([offset[:, :2] @ np.array([[c, -s], [s, c]]), offset[:, 2]]))
         reach = np.quantile(away, _SHOWN, axis=0)
         beyond = reach > self.box + _BEYOND

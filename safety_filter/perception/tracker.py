@@ -90,6 +90,7 @@ class Tracker:
                 if part or track.remembers_more(seen):
                     seen = measure(blob, track.known())
                 self._correct(track, blob, seen, dt, part)
+                track.show(blob, raw[track.blob])
         for b in free:
             if not self._explained(blobs[b], raw[b]):
                 self._start(blobs[b], raw[b], b)
@@ -252,8 +253,6 @@ class Tracker:
             track.cover(seen)
         elif not joined:
             track.learn(blob, seen, centre)
-        if track.joined is None and not track.attached and not blob.support:
-            track.hold(blob.points)
         well = joined or track.visible > _WELL
         track.seen_well = max(track.seen_well, track.last_seen - (0.0 if well else _NOTICED))
         track.confirmed = track.confirmed or track.hits >= p.confirm_hits

@@ -124,7 +124,7 @@ def test_a_low_thing_in_a_bin_has_a_track_and_an_empty_bin_has_none(detector, fi
 
 
 @pytest.mark.parametrize("spin", [0.5, 2.0])
-def test_what_shows_of_a_turning_beam_is_in_its_cover(detector, spin):
+def test_the_cover_of_a_turning_beam_holds_it_and_its_velocity_that_of_its_ends(detector, spin):
     """Its shape is learnt slowly and its surface laid without turning: 35-60 mm were outside."""
     half = np.array([0.12, 0.02, 0.03])
     beam = Shape("beam", tuple(half), (Part("box", tuple(half)),), known=False)
@@ -145,6 +145,12 @@ def test_what_shows_of_a_turning_beam_is_in_its_cover(detector, spin):
             c, s = np.cos(yaw), np.sin(yaw)
             ends = where + corners @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
             assert max(_outside(tracks, end) for end in ends) < 0.015, i
+            near = tracks[np.hypot(tracks["x"] - where[0], tracks["y"] - where[1]) < 0.15]
+            fastest = 2 * np.sqrt(near["wxx"].min())  # two sigma, as the filter takes it
+            if i > 16:  # after six pictures of it
+                assert fastest > spin * 0.12, i
+            elif i < 10:
+                assert fastest < 0.05, i
 
 
 def _outside(tracks, point):
