@@ -245,6 +245,13 @@ def build(group: str, values: Mapping[str, str]) -> list[NodeSpec]:
     return configured([NODES[name] for name in GROUPS[group]], arguments(group), values)
 
 
+def truth(name: str, text: str) -> bool:
+    """A launch argument that is true or false. Raises ValueError for anything else."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{name}: expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
 def configured(
     specs: Sequence[NodeSpec], declared: Sequence[Argument], values: Mapping[str, str]
 ) -> list[NodeSpec]:
@@ -277,7 +284,7 @@ def configured(
         spec = replace(
             spec,
             namespace=values.get("namespace", ""),
-            secure=values.get("secure", "false").lower() == "true",
+            secure=truth("secure", values.get("secure", "false")),
             files=(*spec.files, *([file] if file else [])),
         )
         result.append(spec)

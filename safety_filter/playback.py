@@ -30,7 +30,7 @@ def arguments() -> tuple[Argument, ...]:
 
 def _chosen(values: Mapping[str, str]) -> dict[str, NodeSpec]:
     """Nodes by name, wired, without a namespace: topics of a bag are absolute."""
-    names = [n for n in ("vla", "perception") if values.get(n, "false").lower() == "true"]
+    names = [n for n in ("vla", "perception") if graph.truth(n, values.get(n, "false"))]
     specs = [graph.NODES[f"{n}_node"] for n in names]
     specs.append(graph.NODES["filter_node"].with_parameters(monitored=False))
     return {s.name: s for s in graph.configured(specs, arguments(), values)}

@@ -334,3 +334,14 @@ def running(folder: Path, *specs: graph.NodeSpec) -> Iterator[ProcessGroup]:
         for spec in specs:
             processes.start(spec)
         yield processes
+
+
+@contextmanager
+def second_source(rig: Rig) -> Iterator[None]:
+    """Another node that publishes obstacles where perception does."""
+    node = Node("virtual_walls", context=rig.context)
+    node.create_publisher(PointCloud2, "perception_node/obstacles", COMMAND)
+    try:
+        yield
+    finally:
+        node.destroy_node()

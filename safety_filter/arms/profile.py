@@ -35,7 +35,8 @@ class Arm:
     robot: name in config/robots, '' where the user fits a robot file of their own, which begins
     as `robot_file`; frame: the base link, in which twists and obstacles are given; outputs: kind
     -> topic, the first is the default; stopping: (s, source) from a velocity of zero at the
-    filter's top speed to standstill; filter: parameters of filter_node.
+    filter's top speed to standstill; stop_acceleration: rad/s^2 at which zeros are approached, 0
+    for an arm that takes steps; filter: parameters of filter_node.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Arm:
     joint_states: str
     robot_description: str
     stopping: tuple[float, str]
+    stop_acceleration: float
     filter: Mapping[str, Any]
     driver: str
 
@@ -88,7 +90,10 @@ def _checked(path: Path, content: dict[str, Any]) -> Arm:
         raise ArmError(f"{path}: stopping: expected a time in s above 0, got {stopping!r}")
     if not stopping.get("source"):
         raise ArmError(f"{path}: stopping: expected the source of the time")
-    fields = {**content, "stopping": (time, str(stopping["source"]))}
+    slow = stopping.get("acceleration", 0.0)
+    if not isinstance(slow, float) or not 0.0 <= slow <= 100.0:
+        raise ArmError(f"{path}: stopping: acceleration: expected 0 to 100 rad/s^2, got {slow!r}")
+    fields = {**content, "stopping": (time, str(stopping["source"])), "stop_acceleration": slow}
     defaults: dict[str, Any] = {"robot": "", "robot_file": {}, "filter": {}}
     return Arm(name=path.stem, **{**defaults, **fields})
 

@@ -36,13 +36,6 @@ _CAMERA_TOPICS = {
 }
 
 
-def _truth(name: str, text: str) -> bool:
-    """Raises ValueError for anything but true or false."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{name}: expected true or false, got {text!r}")
-    return text.lower() == "true"
-
-
 def arguments() -> tuple[Argument, ...]:
     """The launch arguments of arm.launch.py."""
     own = {a.name for a in _ARM}
@@ -89,11 +82,15 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "monitor_node": ({"output": kind}, {f"~/{kind}_out": topic}),
     }
     defaults = {
-        "filter_node": dict(arm.filter),
+        "filter_node": {"stop_acceleration": arm.stop_acceleration, **arm.filter},
+        "monitor_node": {
+            "stop_acceleration": arm.stop_acceleration,
+            **{k: v for k, v in arm.filter.items() if k == "base_frames"},
+        },
         # one bound, declared to both: perception looks as far as the filter allows for
         "perception_node": {"hidden_acceleration": FilterParams().obstacle_acceleration},
     }
-    left_out = {f"{n}_node" for n in ("vla", "perception") if not _truth(n, given[n])}
+    left_out = {f"{n}_node" for n in ("vla", "perception") if not graph.truth(n, given[n])}
     specs = []
     for name, (parameters, remappings) in special.items():
         if name in left_out:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from safety_filter.bench.identity import identity
 from safety_filter.bench.jobs import Config, Job, run_job
 
 Runner = Callable[[Config, Job], dict[str, Any]]
@@ -18,7 +19,7 @@ ATTEMPTS = 2  # a job whose worker died is tried once more
 
 
 class EngineError(RuntimeError):
-    """The engine cannot be started; says what to do."""
+    """The engine cannot be started, or a worker runs other code; says what to do."""
 
 
 def failed(job: Job, error: str) -> dict[str, Any]:
@@ -34,12 +35,33 @@ def attempt(run: Runner, config: Config, job: Job) -> dict[str, Any]:
         return failed(job, f"{type(error).__name__}: {error} | {traceback.format_exc(limit=-3)}")
 
 
+def _signed(run: Runner, config: Config, job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a worker answers: who ran it, and its line."""
+    return identity(), attempt(run, config, job)
+
+
+def _checked(answer: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    """The line of an answer, if it was made by this process' code and libraries."""
+    by, line = answer
+    ours = identity()
+    if by != ours:
+        raise EngineError(
+            f"{line['suite']} seed {line['seed']} {line['method']}: expected a worker with code "
+            f"{ours['code']} and {ours['libraries']}, got {by['code']} and {by['libraries']}; "
+            "results of both must not be mixed: install one version everywhere, and leave the "
+            "files alone while it runs (--ray: on every machine)")
+    return line
+
+
 def processes(config: Config, jobs: Iterable[Job], workers: int,
               run: Runner = run_job) -> Iterator[dict[str, Any]]:
     """Yield the lines of all jobs in the order in which they end.
 
     A worker that dies takes only its own job with it: that is tried once more in a new worker and
     then reported. Workers end with the generator.
+
+    Raises:
+        EngineError: a worker was started from other code or libraries than this process.
     """
     context = mp.get_context("spawn")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -66,7 +88,7 @@ def processes(config: Config, jobs: Iterable[Job], workers: int,
                 process, busy = pool[pipe]
                 assert busy is not None
                 try:
-                    line = pipe.recv()
+                    line = _checked(pipe.recv())
                     pool[pipe] = (process, None)
                 except (EOFError, OSError):
                     process.join()
@@ -93,7 +115,7 @@ def _serve(pipe: Connection, run: Runner, config: Config) -> None:
     while True:
         try:
             job = pipe.recv()
-            pipe.send(attempt(run, config, job))
+            pipe.send(_signed(run, config, job))
         except (EOFError, OSError):
             return
 
@@ -102,10 +124,11 @@ def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
                 run: Runner = run_job) -> Iterator[dict[str, Any]]:
     """The same on Ray: a local instance, or the cluster at `address`.
 
-    Every machine needs this package installed.
+    Every machine needs this package installed, and the same libraries.
 
     Raises:
-        EngineError: Ray is not installed, or the cluster cannot be reached.
+        EngineError: Ray is not installed, the cluster cannot be reached, or one of its machines
+            has other code or libraries.
     """
     try:
         import ray
@@ -126,7 +149,7 @@ def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
 
 def _on_ray(ray: Any, config: Config, jobs: Iterable[Job], run: Runner,
             ) -> Iterator[dict[str, Any]]:
-    remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(attempt)
+    remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_signed)
     waiting, running = deque(jobs), {}
     while waiting or running:
         room = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
@@ -137,6 +160,6 @@ def _on_ray(ray: Any, config: Config, jobs: Iterable[Job], run: Runner,
         for reference in done:
             job = running.pop(reference)
             try:
-                yield ray.get(reference)
+                yield _checked(ray.get(reference))
             except ray.exceptions.RayError as error:
                 yield failed(job, f"worker died {ATTEMPTS} times: {error}")

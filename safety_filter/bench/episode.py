@@ -73,7 +73,7 @@ def run_episode(world: World, scene: Scene, brain: Brain, eyes: Eyes | None, gua
     """
     world.reset(scene)
     guard.reset(world)
-    player, record = ChunkPlayer(), Recorder(world)
+    player, record = ChunkPlayer(), Recorder(world, timing.limit)
     chunks, sightings, commands = Feed(), Feed(), Feed()
     thought: PolicyOutput | None = None
     tracks: Tracks | None = None

@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 ABOVE = 0.10  # m of the tool over the highest top: what it holds hangs below it
 LOWEST_FLIGHT = 0.27  # m
 CENTRED = 0.012  # m off the goal, seen from above
+SETTLED = 1e-3  # m that things sink or stand out as they settle: no matter for what fits
 ROOM = 0.02  # m between the hand and what passes by while it is down
 DWELL = 0.7  # s at the bottom, to grip or to let go
 BELOW = 0.03  # m from the tool down to what is lowest of fingers and load, with room to spare
@@ -70,7 +71,7 @@ def column_is_clear(world: World, goal: Array, high: float, load: float) -> bool
 
     load: height of what is held, m; it may hang below the tool.
     """
-    point = (float(goal[0]), float(goal[1]), float(goal[2]))
+    point = (float(goal[0]), float(goal[1]), float(goal[2]) + SETTLED)
     way = (high - point[2]) / (0.9 * MAX_SPEED)  # s for going down
     for i, spec in enumerate(world.scene.specs):
         if spec.path is None:

@@ -23,12 +23,13 @@ DISTANCE_EVERY = 3  # looks between two points of the distance's course
 JERK_EVERY = 4  # physics steps between two samples of joint velocity
 STATE_EVERY = 4  # physics steps between two states remembered for the cause of a failure
 RECENT = 720  # of those, the last 12 s
+CLOSING = 3.0  # m/s, faster than arm and movers ever come together
 RESULT = """success, collided, safe_success: bool; end: why it ended; success_time: s or None;
-ets: policy steps of 0.05 s until success, of the whole episode without; duration: s;
+ets: policy steps of 0.05 s until success, of the longest episode without; duration: s;
 collisions: contacts that should not have been; cause: of the first one, or of the failure;
 car_displaced: an obstacle was displaced by more than 1 mm (L1, as sim/displacement.py has it);
-min_distance_m: nearest true distance of arm or held object to an obstacle, sampled at pictures
-and at the physics steps of collisions, below zero inside it; penetration_m: deepest contact that
+min_distance_m: nearest true distance of arm or held object to an obstacle at any physics step,
+below zero inside it; penetration_m: deepest contact that
 should not have been; intervention_mean: m/s, mean change of the tool's velocity where it was
 changed; intervention_share, states: shares of time; intervention_median: m/s, over all of the
 time; wrong_target_share, lost_target_share: shares of the looks before the grasp at which another
@@ -39,13 +40,15 @@ of the distance, a point every 0.2 s."""
 class Recorder:
     """Collects one episode; `result` is what goes into the JSON."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, limit: float) -> None:
+        """limit: length of an episode at most, s."""
+        self._world, self._limit = world, limit
         self._states: Counter[str] = Counter()
         self._recent: deque[str] = deque(maxlen=RECENT)
         self._steps = self._looks = 0
         self._changes: list[float] = []
         self._nearest, self._course = np.inf, []
+        self._measured = 0.0, 0.0  # the newest distance, m, and its time, s
         self._sights: Counter[str] = Counter()
         self._qd: list[Array] = []
         self._tracks: Tracks | None = None
@@ -77,8 +80,7 @@ class Recorder:
     def look(self) -> bool:
         """Measure at the camera's rate; return whether the episode is decided."""
         world = self._world
-        distance = world.min_distance()
-        self._nearest = min(self._nearest, distance)
+        distance = self._measure()
         if self._looks % DISTANCE_EVERY == 0:
             self._course.append(round(1e3 * distance))
         self._looks += 1
@@ -91,10 +93,19 @@ class Recorder:
         self._end = "success" if success else "target off the table" if lost else "time"
         return success or lost
 
+    def _measure(self) -> float:
+        distance = self._world.min_distance()
+        self._nearest = min(self._nearest, distance)
+        self._measured = distance, self._world.time
+        return distance
+
     def stepped(self, step: Step, dt: float) -> None:
         """One physics step is over."""
         world = self._world
         self._steps += 1
+        distance, then = self._measured
+        if distance - CLOSING * (world.time - then) < self._nearest:
+            self._measure()  # it may have come nearer than ever
         self._states[step.state] += 1
         if self._steps % STATE_EVERY == 0:
             self._recent.append(step.state)
@@ -126,7 +137,7 @@ class Recorder:
         return {
             "success": success, "collided": bool(wrong), "safe_success": success and not wrong,
             "end": self._end, "success_time": _round(time),
-            "ets": round((world.time if time is None else time) / POLICY_STEP),
+            "ets": round((self._limit if time is None else time) / POLICY_STEP),
             "duration": _round(world.time), "collisions": [_contact(c) for c in wrong],
             "cause": cause,
             "car_displaced": any(world.displacement[n] > MOVED for n in obstacles),

@@ -11,7 +11,7 @@ from typing import Any
 
 from safety_filter.bench.engines import processes, ray_cluster
 from safety_filter.bench.jobs import CHECK, TASK_NAMES, Config, Job
-from safety_filter.bench.store import Store, refuse_other_schema, unproven
+from safety_filter.bench.store import Store, refuse_other_schema
 from safety_filter.bench.summary import make_header, summarise
 from safety_filter.demo.summary import write_json
 
@@ -60,7 +60,7 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
 
     Raises:
         StoreError: results on disk that cannot be continued.
-        EngineError: the engine cannot be started.
+        EngineError: the engine cannot be started, or a worker runs other code.
         KeyboardInterrupt, OSError: after suites.json was written with what there is.
     """
     header = make_header(plan.config.as_dict(), plan.suites, plan.methods, plan.seeds,
@@ -68,10 +68,6 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
                           "tasks": list(plan.tasks)})
     refuse_other_schema(plan.out / "suites.json")
     store = Store(plan.out / "episodes.jsonl", header)
-    if unproven(header["git_revision"]):
-        print(f"revision {header['git_revision']}: it does not say what the code is, so this run "
-              "cannot be continued once stopped; commit the changes first if it is to be",
-              file=sys.stderr, flush=True)
     complete = False
     try:
         _stage("scenes that can be solved", plan, store, engine, plan.checks(), header)
@@ -79,7 +75,7 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
                     if job.method == CHECK and e.get("safe_success")}
         if not check_only:
             _stage("episodes", plan, store, engine, plan.jobs(solvable), header)
-        complete = not check_only
+        complete = not check_only and not any("error" in e for e in store.episodes.values())
     finally:
         try:
             store.close()  # flushes what could not be written, and fails again

@@ -10,7 +10,7 @@ from typing import Any
 from safety_filter.bench.jobs import Job
 from safety_filter.bench.summary import SCHEMA_VERSION
 
-SAME = ("git_revision", "config")  # of the header: what makes results comparable
+SAME = ("code", "libraries", "config")  # of the header: what makes results comparable
 
 
 class StoreError(RuntimeError):
@@ -24,8 +24,7 @@ class Store:
         """Continue the file, or begin it.
 
         Raises:
-            StoreError: it was written with another schema, revision or configuration, or
-                holds episodes of a revision that does not say what the code was.
+            StoreError: it was written with another schema, code, configuration or library.
             OSError: it cannot be read or written.
         """
         self.path = path
@@ -57,13 +56,6 @@ class Store:
             if "error" not in episode:  # what failed is tried again
                 job = Job(episode["seed"], episode["suite"], episode["method"])
                 self.episodes[job] = episode
-        revision = header["git_revision"]
-        if self.episodes and unproven(revision):
-            raise StoreError(
-                f"{self.path}: expected the code that wrote its {len(self.episodes)} episodes, "
-                f"but nothing proves that it is the same: the revision is {revision!r}; add "
-                "--fresh to begin anew, use another --out, or commit the changes before a run "
-                "that is to be continued")
 
     def add(self, episode: dict[str, Any]) -> None:
         """Keep one line.
@@ -81,11 +73,6 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def unproven(revision: str) -> bool:
-    """Whether two runs of this revision may have had different code."""
-    return revision == "unknown" or revision.endswith("-dirty")
 
 
 def mismatch(found: Mapping[str, Any], header: Mapping[str, Any]) -> str:
@@ -150,10 +137,10 @@ def load_summary(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise StoreError(f"{path}: not JSON ({error}); run `safety-filter bench` again, it is "
                          "rebuilt from the lines of episodes.jsonl") from error
-    if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(schema_fault(path, content))
     require(path, content, ("suites", "results", "episodes"), "the suites.json of "
             "`safety-filter bench`")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(schema_fault(path, content))
     return dict(content)
 
 

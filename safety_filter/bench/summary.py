@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safety_filter.bench.identity import identity
 from safety_filter.bench.jobs import CHECK
 from safety_filter.demo.summary import git_revision, machine, versions
 from safety_filter.stats import mcnemar, rate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COUNTS = {"collisions": "collided", "successes": "success", "safe_successes": "safe_success"}
 MEANS = ("intervention_mean", "intervention_share", "jerk_rms", "wrong_target_share",
          "lost_target_share")
@@ -98,7 +99,7 @@ def make_header(config: Mapping[str, Any], suites: Sequence[str], methods: Seque
 
     `of_plan` says from which seeds those of the run were chosen, where not all are run.
     """
-    return {"git_revision": git_revision(Path(__file__).resolve().parent), "config": dict(config),
-            "suites": list(suites), "methods": list(methods), "seed0": min(seeds),
-            "episodes_per_suite": len(seeds), **(of_plan or {}), "versions": versions(),
-            "machine": machine()}
+    return {"git_revision": git_revision(Path(__file__).resolve().parent), **identity(),
+            "config": dict(config), "suites": list(suites), "methods": list(methods),
+            "seed0": min(seeds), "episodes_per_suite": len(seeds), **(of_plan or {}),
+            "versions": versions(), "machine": machine()}

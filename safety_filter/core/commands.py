@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 
@@ -26,14 +25,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _fit_robot(args: argparse.Namespace) -> int:
     from safety_filter.core.fit_robot import fit_robot, write_robot
-    from safety_filter.core.mesh import MeshError
+    from safety_filter.core.mesh import MeshError, share_folders
     from safety_filter.core.robot import RobotError, read_config, urdf_path
     try:
         counts = {link: int(n) for link, n in (pair.split('=') for pair in args.count)}
         known = read_config(args.out) if args.out.exists() else {}
         urdf = args.urdf or urdf_path(known)
-        prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-        folders = [*args.mesh_dir, *(Path(prefix) / 'share' for prefix in prefixes)]
+        folders = [*args.mesh_dir, *share_folders()]
         spec = fit_robot(urdf, args.spheres, folders, known, counts)
         spec['fit'] = {'command': _command(args), **spec['fit']}
         write_robot(spec, args.out)

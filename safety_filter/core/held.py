@@ -6,11 +6,34 @@ import numpy as np
 
 from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
 from safety_filter.core.robot import SPHERE_DTYPE, Array, BodyKind, RobotModel, Structs
-from safety_filter.core.wire import Role, Tracks
+from safety_filter.core.wire import PIECE_STEP, Role, Tracks
 
 SPHERES_PER_TRACK = 3
 MOST_HELD = 8
 """More tracks of role HELD than this are unreadable."""
+REACH = 0.15
+"""m from the tool frame's origin to the nearest piece of what is held, at most."""
+
+
+def held_fault(tracks: Tracks, point: Array, reach: float = REACH) -> str | None:
+    """Return why an object of role HELD cannot be in a gripper at `point` (3,), or None.
+
+    The filter keeps such objects off others and nothing off them, so that a role which is wrong
+    would hide an obstacle. An object may have pieces; its nearest one counts.
+    """
+    held = tracks[tracks['role'] == int(Role.HELD)]
+    if len(held) == 0:
+        return None
+    centres = np.stack([held[name] for name in 'xyz'], 1).astype(float)
+    longest = np.stack([held[name] for name in ('sx', 'sy', 'sz')], 1).max(axis=1)
+    away = np.linalg.norm(centres - point, axis=1) - longest
+    objects = held['id'] % PIECE_STEP
+    for name in np.unique(objects):
+        nearest = float(away[objects == name].min())
+        if nearest > reach:
+            return (f'track {name} of role HELD is {nearest:.2f} m from the tool, limit '
+                    f'{reach:g} m; what the gripper does not hold is of another role')
+    return None
 
 
 def held_spheres(robot: RobotModel, rotation: Array, position: Array, tracks: Tracks,

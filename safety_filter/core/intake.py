@@ -12,7 +12,7 @@ import pinocchio as pin
 from safety_filter.core.bounds import Bounds
 from safety_filter.core.ellipsoids import load_tracks
 from safety_filter.core.filter_params import FilterParams
-from safety_filter.core.held import held_spheres
+from safety_filter.core.held import held_fault, held_spheres
 from safety_filter.core.inputs import (
     Command,
     JointSample,
@@ -147,15 +147,23 @@ class Intake:
         fault = self._newest(source, offered, now_mono, now_ros, p.obstacles_age, p,
                              self._obstacles_fault)
         if source.fresh and source.sample is not None and not self._faults[source.name]:
-            self._load(source.sample, p)
-        return fault
+            self._faults[source.name] = self._load(source.sample, p)
+        return fault or self._faults.get(source.name)
 
     @staticmethod
     def _obstacles_fault(sample: ObstacleSample, p: FilterParams) -> str | None:
         return obstacles_fault(sample, p.max_obstacles, p.base_frames)
 
-    def _load(self, sample: ObstacleSample, p: FilterParams) -> None:
-        """Take new tracks: ellipsoids, the target, and what is held."""
+    def _load(self, sample: ObstacleSample, p: FilterParams) -> str | None:
+        """Take new tracks: ellipsoids, the target, and what is held; return why that cannot be."""
+        rotation, position = np.eye(3), np.zeros(3)
+        holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
+        if holding:
+            rotation, position = self._tool_joint_at(sample.stamp)
+            point = position + rotation @ self.robot.tool['offset'][0]
+            fault = held_fault(sample.tracks, point)
+            if fault is not None:
+                return f'obstacles: {fault}'
         load_tracks(sample.tracks, self._buffers.obstacles)
         self.count = len(sample.tracks)
         if p.ssm:
@@ -164,11 +172,10 @@ class Intake:
             self._buffers.obstacles['person'][:self.count] = persons
         self.bounds.sighted(sample.stamp, self.count)
         self.target.update(sample.tracks)
-        holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
         if holding or self._buffers.sphere_count > len(self.robot.spheres):
-            rotation, position = self._tool_joint_at(sample.stamp)
             self._buffers.hold(held_spheres(self.robot, rotation, position, sample.tracks,
                                             p.held_inflation))
+        return None
 
     def _tool_joint_at(self, stamp: float) -> tuple[Array, Array]:
         """Return rotation (3, 3) and origin (3,) of the tool's joint at a stamp."""

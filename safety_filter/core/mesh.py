@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -63,6 +64,12 @@ def _read_stl(data: bytes) -> Array:
     words = data.decode(errors='replace').split()
     at = [i for i, word in enumerate(words) if word == 'vertex']
     return np.array([[float(w) for w in words[i + 1:i + 4]] for i in at]).reshape(-1, 3, 3)
+
+
+def share_folders() -> list[Path]:
+    """Return where the packages of a sourced ROS keep what package:// names."""
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    return [Path(prefix) / 'share' for prefix in prefixes if prefix]
 
 
 def find_mesh(filename: str, dirs: Sequence[Path], link: str) -> Path:

@@ -16,11 +16,12 @@ import numpy as np
 import pinocchio as pin
 from numpy.typing import NDArray
 
-from safety_filter.core.wire import Role, Tracks
+from safety_filter.core.wire import PIECE_STEP, Role, Tracks
 from safety_filter.perception.meshes import link_triangles
 
 Array = NDArray[np.float64]
 HELD = "held"
+IN_HAND = 0.3  # m from the tool to the nearest piece of what counts as held; the tool moves on
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,17 @@ class Separation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Separation now, and after the horizon with the command and with zero velocities."""
+    """Separation now, and after the horizon with the command and with zero velocities.
+
+    `violation`: of the pairs that the command brings within the limit and that would stay farther
+    apart if the robot stood still, the nearest. A command that leads away from a contact is none,
+    and what is near for another reason hides no other pair.
+    """
 
     now: Separation
     commanded: Separation
     standing: Separation
-
-    def violates(self, limit: float) -> bool:
-        """Whether the command leads inside `limit` where standing still would stay farther off.
-
-        A command that leads away from a contact is never a violation.
-        """
-        inside = self.commanded.distance < limit
-        return inside and self.commanded.distance < self.standing.distance - 1e-4
+    violation: Separation | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,15 @@ class _Field:
         self.shapes = [coal.Ellipsoid(*a) for a in axes]
         self.sizes = axes.max(axis=1)
         self.roles, self.ids = tracks["role"].astype(int), tracks["id"]
+
+    def release(self, tool: Array) -> None:
+        """Make an obstacle of every object of role HELD that is nowhere near `tool` (3,)."""
+        away = np.linalg.norm(self.centres - tool, axis=1) - self.sizes
+        objects = self.ids % PIECE_STEP
+        for name in np.unique(objects[self.roles == Role.HELD]):
+            pieces = (objects == name) & (self.roles == Role.HELD)
+            if away[pieces].min() > IN_HAND:
+                self.roles[pieces] = Role.OBSTACLE
 
 
 class SeparationChecker:
@@ -125,7 +133,10 @@ class SeparationChecker:
         self._touching = frozenset(finger_links)
         self._reach = reach
         self._links: list[tuple[str, int, coal.Convex, Array, float]] = []
-        for name, triangles in link_triangles(urdf, spheres).items():
+        links = link_triangles(urdf, spheres)
+        self.by_spheres = links.by_spheres
+        """Links that the filter's spheres stand in for, and why"""
+        for name, triangles in links.triangles.items():
             points = np.unique(triangles.reshape(-1, 3), axis=0)
             vector = coal.StdVec_Vec3s()
             for point in points:
@@ -137,8 +148,9 @@ class SeparationChecker:
         self._request, self._result = coal.DistanceRequest(), coal.DistanceResult()
 
     def check(
-        self, q: Array, opening: float, qd: Array, tracks: Tracks, age: float, horizon: float
-    ) -> Verdict:
+        self, q: Array, opening: float, qd: Array, tracks: Tracks, age: float, horizon: float,
+        limit: float = 0.0,
+    ) -> Verdict:  # fmt: skip
         """Judge a command.
 
         Args:
@@ -146,19 +158,24 @@ class SeparationChecker:
             opening: of the gripper, m.
             tracks: OBSTACLE_DTYPE in the base link's frame, `age` s old.
             horizon: s to look ahead with everything at constant velocity.
+            limit: m, distance that a command may lead no link inside.
         """
         if not len(tracks):
             nothing = Separation(float("inf"))
             return Verdict(nothing, nothing, nothing)
         field = _Field(tracks)
         here = self._place(q, opening)
+        field.release(here[1].translation)
         there = self._place(q + horizon * qd, opening)
         bodies_here = self._bodies(here, here, field)
         bodies_there = self._bodies(here, there, field)
         now = self._separation(bodies_here, field, age)
         standing = self._separation(bodies_here, field, age + horizon)
         commanded = self._separation(bodies_there, field, age + horizon)
-        return Verdict(now, commanded, standing)
+        violation = None
+        if commanded.distance < limit:
+            violation = self._violation(bodies_here, bodies_there, field, age + horizon, limit)
+        return Verdict(now, commanded, standing, violation)
 
     def _place(self, q: Array, opening: float) -> tuple[list[pin.SE3], pin.SE3]:
         """Poses of the links and of the tool."""
@@ -206,6 +223,33 @@ class SeparationChecker:
         """Smallest distance with the tracks moved on by `ahead` s: pairs in the order of their
         bounding spheres, until no other pair can be nearer."""
         moved = field.centres + ahead * field.velocities
+        bounds = self._bounds(bodies, field, moved)
+        best = Separation(float("inf"))
+        for flat in np.argsort(bounds, axis=None):
+            b, t = divmod(int(flat), len(moved))
+            if bounds[b, t] > min(self._reach, best.distance):
+                break
+            distance = self._distance(bodies[b], field, t, moved)
+            if distance < best.distance:
+                best = Separation(distance, bodies[b].name, int(field.ids[t]))
+        return best
+
+    def _violation(
+        self, here: list[_Body], there: list[_Body], field: _Field, ahead: float, limit: float
+    ) -> Separation | None:
+        """The nearest of the pairs that `Verdict.violation` is about, if there are any."""
+        moved = field.centres + ahead * field.velocities
+        worst: Separation | None = None
+        for b, t in np.argwhere(self._bounds(there, field, moved) < limit):
+            distance = self._distance(there[b], field, t, moved)
+            if distance >= (limit if worst is None else worst.distance):
+                continue
+            if distance < self._distance(here[b], field, t, moved) - 1e-4:
+                worst = Separation(distance, there[b].name, int(field.ids[t]))
+        return worst
+
+    def _bounds(self, bodies: list[_Body], field: _Field, moved: Array) -> Array:
+        """No pair (body, track) is nearer than this, m; inf for those that may touch."""
         centres = np.array([b.centre for b in bodies])
         radii = np.array([b.radius for b in bodies])
         bounds = np.linalg.norm(centres[:, None] - moved[None], axis=2)
@@ -215,14 +259,13 @@ class SeparationChecker:
         bounds[:, field.roles == Role.HELD] = np.inf
         bounds[np.ix_(grasping, field.roles == Role.TARGET)] = np.inf
         bounds[np.ix_(touching, field.roles == Role.SUPPORT)] = np.inf
-        best = Separation(float("inf"))
-        for flat in np.argsort(bounds, axis=None):
-            b, t = divmod(int(flat), len(moved))
-            if bounds[b, t] > min(self._reach, best.distance):
-                break
-            body = bodies[b]
-            self._result.clear()
-            distance = coal.distance(
+        return np.asarray(bounds)
+
+    def _distance(self, body: _Body, field: _Field, t: int, moved: Array) -> float:
+        """Distance of a body to track `t` at moved[t], m, below zero for penetration."""
+        self._result.clear()
+        return float(
+            coal.distance(
                 body.shape,
                 coal.Transform3s(body.rotation, body.translation),
                 field.shapes[t],
@@ -230,9 +273,7 @@ class SeparationChecker:
                 self._request,
                 self._result,
             )
-            if distance < best.distance:
-                best = Separation(float(distance), body.name, int(field.ids[t]))
-        return best
+        )
 
 
 def _rotation(quaternion: Array) -> Array:

@@ -48,8 +48,10 @@ class CommandParams:
 class CommandInput:
     """The command topic of filter_node; `read` gives the command of this moment."""
 
-    def __init__(self, node: Node, params: CommandParams, frame: str) -> None:
-        """frame: frame_id that joint commands get, which have none of their own."""
+    def __init__(self, node: Node, params: CommandParams, frame: str, tolerance: float) -> None:
+        """frame: frame_id that joint commands get, which have none of their own; tolerance: s that
+        a trajectory may begin in the future."""
+        self._tolerance = tolerance
         self._kind, self._longest, self._frame = params.command, params.trajectory_longest, frame
         self._names: tuple[str, ...] = ()
         self._command: Command | None = None
@@ -126,7 +128,7 @@ class CommandInput:
             self.fault, self._trajectory = str(error), None
             self._command = Command(now_ros, now, "joint_velocity", np.zeros(0), self._frame)
             return
-        if start > now_ros:
+        if start > now_ros + self._tolerance:
             # One that begins later counts as not received, like any stamp from the future
             self.fault = f"trajectory stamp: expected the past, got {start - now_ros:.3f} s ahead"
             return

@@ -38,7 +38,7 @@ from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight import recorder as flight
 from safety_filter.nodes import conversion, filter_state, monitor_watch, tool_pose
-from safety_filter.nodes.arm_output import OutputParams
+from safety_filter.nodes.arm_output import OutputParams, until_rest
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.command_input import CommandInput, CommandParams
 from safety_filter.nodes.filter_outputs import FilterOutputs
@@ -53,7 +53,6 @@ from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.teller import StateTeller
 from safety_filter.nodes.ticks import TickStream
 
-ZEROS_AT_END = 5
 STOP_ANSWER = "stopped until ~/reset; a software stop, not an emergency stop"
 BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to reach zero
 
@@ -91,6 +90,7 @@ class FilterNode(ManagedNode):
         self._image_to_command, self._obstacle_to_command = Percentiles(1000), Percentiles(1000)
         self._meters = {n: RateMeter(100) for n in ("joint_states", "obstacles", "commands")}
         self._answered: ObstacleSample | None = None
+        self._rivals = ""  # who else publishes obstacles
         p = self.params
         self._teller = StateTeller(p.state_rate, self._tell, self.start_thread)
         self._out = FilterOutputs(self, p, p.frame, p.monitored, self._tuning.value.rate)
@@ -99,7 +99,7 @@ class FilterNode(ManagedNode):
         self._vouched = False  # whether a command went through filter and monitor at last
         self._markers = self.create_publisher(MarkerArray, "~/markers", NEWEST)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._commands = CommandInput(self, p, p.frame)
+        self._commands = CommandInput(self, p, p.frame, self._tuning.value.future_tolerance)
         self._polled: list[tuple[Polled[Any], Callable[[Any], None]]] = [
             (Polled(self, JointState, "joint_states", NEWEST), self._on_joints),
             (Polled(self, PointCloud2, "~/obstacles", NEWEST), self._on_obstacles),
@@ -168,14 +168,15 @@ class FilterNode(ManagedNode):
             time.sleep(2e-3)
 
     def cleanup(self) -> None:
-        """End the loop; the last that goes out are zeros."""
+        """End the loop; the last that goes out are zeros, before anything else may fail."""
         self._loop.stop()
+        self._decision = None
+        period = 1.0 / self._tuning.value.rate
+        for _ in until_rest(lambda: self._out.at_rest):
+            self._stand()
+            time.sleep(period)
         self._teller.stop()
         self._ticks.publish()
-        self._decision = None
-        for _ in range(ZEROS_AT_END):
-            self._stand()
-            time.sleep(0.004)
 
     def _check(self, params: FilterParams) -> str | None:
         return braking_fault(params, self._robot) if self.configured else None
@@ -216,7 +217,7 @@ class FilterNode(ManagedNode):
     def _on_obstacles(self, msg: PointCloud2) -> None:
         now = time.monotonic()
         self._meters["obstacles"].tick(now)
-        fault = None
+        fault = self._rivals or None
         try:
             tracks = conversion.tracks(msg)
             self._rejected.pop("obstacles", None)
@@ -269,7 +270,7 @@ class FilterNode(ManagedNode):
 
     # -- the control loop ---------------------------------------------------------------------
 
-    def _tick(self, late: float) -> None:
+    def _tick(self) -> None:
         for polled, handle in self._polled:
             for msg in polled.drain():
                 handle(msg)
@@ -325,7 +326,11 @@ class FilterNode(ManagedNode):
             return "inactive"
         if self._monitor.fault:
             return f"STOPPED monitor: {self._monitor.fault}"
-        return filter_state.message(decision, self._rejected.get("joint_states", ""))
+        unread = {
+            "joint_state": self._rejected.get("joint_states", ""),
+            "command": self._commands.fault,
+        }
+        return filter_state.message(decision, unread)
 
     def _level(self, decision: Decision) -> bytes:
         if not self.active:
@@ -346,7 +351,8 @@ class FilterNode(ManagedNode):
         }
 
     def _measure(self) -> None:
-        """Percentiles for the state, computed beside the loop."""
+        """What takes long, beside the loop: publishers, percentiles for the state."""
+        self._rivals = self._polled[1][0].rivals()
         if not self.active:
             return
         now = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from safety_filter.core.report import WHOLE_ARM, Decision
 
 # Which bodies the twist keeps safe, and on what condition, by those that velocities do
@@ -10,15 +12,15 @@ COVERAGE = {
 }
 
 
-def message(decision: Decision, joints: str = "") -> str:
+def message(decision: Decision, unread: Mapping[str, str]) -> str:
     """PASS, FILTERED, or STOPPED with the short reason and, after a colon, the fault in words.
 
-    joints: why the newest joint state could not be read, which the decision does not know.
+    unread: why the newest message could not be read, by the reason that it leads to; the decision
+    knows only that there was none.
     """
     if decision.state != "STOPPED":
         return decision.state
-    told = joints if joints and decision.reason == "joint_state" else decision.detail
-    return f"STOPPED {decision.reason}: {told}"
+    return f"STOPPED {decision.reason}: {unread.get(decision.reason) or decision.detail}"
 
 
 def values(decision: Decision) -> dict[str, object]:

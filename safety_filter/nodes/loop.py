@@ -43,10 +43,10 @@ class ControlLoop:
         self,
         params: LoopParams,
         rate: float,
-        tick: Callable[[float], None],
+        tick: Callable[[], None],
         start_thread: Callable[[Callable[[], None], str], threading.Thread],
     ) -> None:
-        """rate: Hz; tick: called with its lateness in s; start_thread: ManagedNode's."""
+        """rate: Hz; start_thread: ManagedNode's."""
         self._params = params
         self._period = 1.0 / rate
         self._tick = tick
@@ -128,7 +128,7 @@ class ControlLoop:
             now = time.monotonic()
             self.period_error.add(abs(now - self._last - period))
             self._last = now
-            self._tick(now - deadline)
+            self._tick()
             self.ticks += 1
             done = time.monotonic()
             self.tick_time.add(done - now)

@@ -17,78 +17,32 @@ import math
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64MultiArray, UInt64
 from std_srvs.srv import Trigger
 
-from safety_filter.core.params import ParamTable, param
 from safety_filter.core.wire import track_fault
 from safety_filter.nodes import conversion
-from safety_filter.nodes.arm_output import ArmOutput, OutputParams
+from safety_filter.nodes.arm_output import ArmOutput, until_rest
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.inputs import JointInput, Source
-from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop, LoopParams
+from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop
 from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.nodes.monitor_params import TABLE, MonitorParams
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import NEWEST
-from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.robot import RobotInput
 
+RESET_SPEED = 0.05  # rad/s of the fastest joint: no command beyond is released by a reset
 HEARTBEAT = 0.016  # s from one sign of life to the next, sent after a tick's command
 
 
 def beat_every(rate: float) -> int:
     """Ticks from one sign of life to the next at a rate in Hz."""
     return max(1, int(HEARTBEAT * rate))
-
-
-@dataclass(frozen=True)
-class MonitorParams(RobotParams, OutputParams, LoopParams):
-    """Parameters of monitor_node."""
-
-    rate: float = param(250.0, "Hz", 50.0, 1000.0, "rate of the watch and of its output")
-    silence: float = param(
-        0.04, "s", 0.005, 0.5, "age at which the filter's last command is no longer passed on"
-    )
-    latch_after: float = param(
-        0.25, "s", 0.02, 5.0, "a fault that lasts this long stops until ~/reset"
-    )
-    late_limit: int = param(
-        3, "-", 1, 100, "as many gaps of the filter within a second also stop until ~/reset"
-    )
-    resume_time: float = param(
-        0.1, "s", 0.0, 2.0, "after zeros, commands come back in full within this time",
-        runtime=True,
-    )  # fmt: skip
-    separation: float = param(
-        0.0, "m", -0.05, 0.3, "distance of links to obstacles that no command may lead inside",
-        runtime=True,
-    )  # fmt: skip
-    horizon: float = param(
-        0.12, "s", 0.01, 1.0, "a command is followed this far ahead at constant velocity",
-        runtime=True,
-    )  # fmt: skip
-    check_every: int = param(4, "-", 1, 50, "ticks from one distance check to the next")
-    frame: str = param("base", "-", None, None, "frame_id of twist_out: the robot's base")
-    joint_age: float = param(0.1, "s", 0.005, 1.0, "oldest joint state acted upon")
-    obstacles_age: float = param(0.5, "s", 0.02, 2.0, "oldest obstacles acted upon")
-    future_tolerance: float = param(
-        0.02, "s", 0.001, 0.5, "a stamp further ahead than this counts as not received"
-    )
-
-
-def _timing(p: MonitorParams) -> str | None:
-    if p.silence < 2.0 / p.rate:
-        return f"silence {p.silence:g} s must be at least two periods of rate {p.rate:g} Hz"
-    if p.latch_after < p.silence:
-        return f"latch_after {p.latch_after:g} s must be at least silence {p.silence:g} s"
-    return None
-
-
-TABLE = ParamTable.of(MonitorParams, (_timing,))
 
 
 class MonitorNode(ManagedNode):
@@ -106,6 +60,7 @@ class MonitorNode(ManagedNode):
         self._gaps: deque[float] = deque(maxlen=100)
         self._fault, self._fault_since = "", math.inf  # since when the filter is at fault
         self._latched = ""
+        self._untold = False  # whether the filter has yet to be asked to stop
         self._collision = ""
         self._passing = False
         self._share = 0.0  # of the command that is passed on: from zeros it comes back in steps
@@ -120,6 +75,7 @@ class MonitorNode(ManagedNode):
         self._clouds = Polled(self, PointCloud2, "~/obstacles", NEWEST)
         self._stop_filter = self.create_client(Trigger, "~/filter_stop")
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self._rivals = ""  # who else publishes obstacles
         self._figures: dict[str, object] = {}
         self.create_wall_timer(0.5, self._measure)
 
@@ -147,6 +103,10 @@ class MonitorNode(ManagedNode):
             )
         except (ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error
+        stand_in = self._checker.by_spheres
+        self._geometry = f"spheres of {', '.join(stand_in)}" if stand_in else "meshes"
+        for why in stand_in.values():
+            self.get_logger().warning(f"the filter's spheres stand in for a mesh: {why}")
         self._joints.configure(robot.arm_joints, robot.finger_joints)
         self._out.configure(robot.arm_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
@@ -165,9 +125,9 @@ class MonitorNode(ManagedNode):
     def cleanup(self) -> None:
         """End the loop; the last that goes out are zeros."""
         self._loop.stop()
-        for _ in range(5):
+        for _ in until_rest(lambda: self._out.at_rest):
             self._publish(self._zeros)
-            time.sleep(0.004)
+            time.sleep(1.0 / self.params.rate)
 
     # -- inputs (taken at the start of each tick) -------------------------------------------------
 
@@ -185,6 +145,13 @@ class MonitorNode(ManagedNode):
             fault = track_fault(tracks)
             if fault is not None:
                 raise conversion.MessageError(f"obstacles: {fault}")
+            if msg.header.frame_id not in self.params.base_frames:
+                raise conversion.MessageError(
+                    f"obstacles: frame_id: expected one of {', '.join(self.params.base_frames)},"
+                    f" got {msg.header.frame_id!r}; name the base's in base_frames"
+                )
+            if self._rivals:
+                raise conversion.MessageError(f"obstacles: {self._rivals}")
             age = self._age("obstacles", conversion.seconds(msg.header.stamp))
         except conversion.MessageError as error:
             self._tracks.reject(error)
@@ -204,7 +171,7 @@ class MonitorNode(ManagedNode):
 
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         now = time.monotonic()
-        reason = self._filter_fault(now) or self._input_fault(now)
+        reason = self._filter_fault(now) or self._input_fault(now) or self._in_motion()
         if reason:
             answer.success, answer.message = False, f"not reset: {reason}"
             return answer
@@ -212,6 +179,17 @@ class MonitorNode(ManagedNode):
         self._gaps.clear()
         answer.success, answer.message = True, "reset"
         return answer
+
+    def _in_motion(self) -> str:
+        """Why a reset would start the arm, or ''."""
+        assert self._command is not None
+        speed = float(np.abs(self._command[1]).max())
+        if speed <= RESET_SPEED:
+            return ""
+        return (
+            f"filter: commands {speed:.2f} rad/s, expected at most {RESET_SPEED:g}: a reset must"
+            " not start the arm; stop the filter (filter_node/stop) or its command first"
+        )
 
     # -- the watch ----------------------------------------------------------------------------
 
@@ -242,7 +220,7 @@ class MonitorNode(ManagedNode):
         limit = self.params.joint_age
         return "" if age <= limit else f"joint_states: {age:.1f} s old (limit {limit:g} s)"
 
-    def _tick(self, late: float) -> None:
+    def _tick(self) -> None:
         p = self.params
         now = time.monotonic()
         frozen, self._last_tick = now - self._last_tick, now
@@ -284,9 +262,13 @@ class MonitorNode(ManagedNode):
         if self._latched:
             return
         self._latched = reason
-        self._passing = False
-        if self._stop_filter.service_is_ready():
+        self._passing, self._untold = False, True
+        self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        if self._untold and self._stop_filter.service_is_ready():
             self._stop_filter.call_async(Trigger.Request())
+            self._untold = False
 
     def _check(self, now: float) -> None:
         """Follow the newest command ahead with our own distances."""
@@ -302,13 +284,12 @@ class MonitorNode(ManagedNode):
         start = time.perf_counter()
         received, age, tracks = obstacles
         q, opening = joints
-        verdict = self._checker.check(q, opening, qd, tracks, age + now - received, p.horizon)
+        age += now - received
+        verdict = self._checker.check(q, opening, qd, tracks, age, p.horizon, p.separation)
         self._check_time.add(time.perf_counter() - start)
-        if verdict.violates(p.separation):
-            ahead = verdict.commanded
-            self._collision = f"collision ahead: {ahead.link} and track {ahead.track}"
-        else:
-            self._collision = ""
+        ahead = verdict.violation
+        near = "" if ahead is None else f"{ahead.link} and track {ahead.track}"
+        self._collision = near and f"collision ahead: {near}"
         self._facts = {
             "distance_m": verdict.now.distance,
             "link": verdict.now.link,
@@ -330,7 +311,10 @@ class MonitorNode(ManagedNode):
         self._out.publish(qd, twist, measured, self.now())
 
     def _measure(self) -> None:
-        """Percentiles for the state, computed beside the loop."""
+        """What takes long, beside the loop: publishers, percentiles for the state."""
+        self._rivals = self._clouds.rivals()
+        if self._latched:
+            self._ask_to_stop()
         if self.active:
             self._figures = {
                 **self._loop.figures(),
@@ -355,6 +339,7 @@ class MonitorNode(ManagedNode):
         self._told = (message, now)
         values = {
             **self._facts,
+            "geometry": self._geometry,
             "fault": self._fault,
             "latched": self._latched,
             "warning": self._loop.warning,

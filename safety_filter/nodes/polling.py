@@ -43,9 +43,26 @@ class Polled(Generic[T]):
             reliability=qos.reliability,
             durability=qos.durability,
         )
+        self._node = node
         self._lock = threading.Lock()
         self._subscription = node.create_subscription(
             message, topic, lambda _: None, profile, callback_group=_NotForExecutors()
+        )
+
+    def rivals(self) -> str:
+        """Which nodes publish the topic, if several do, in words; else ''.
+
+        A process that was started again has the name of the one that died, whose end the
+        middleware may take seconds to notice: they count as one.
+        """
+        node = self._node
+        infos = node.get_publishers_info_by_topic(self._subscription.topic_name)
+        names = sorted({f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos})
+        if len(names) < 2:
+            return ""
+        return (
+            f"{len(names)} nodes publish {self._subscription.topic_name} ({', '.join(names)}),"
+            " expected one: the newest message would hide what the others see; merge them"
         )
 
     def drain(self) -> Iterator[T]:

@@ -74,7 +74,7 @@ class RobotMask:
         if base_link:
             pin.framesForwardKinematics(self._model, self._data, pin.neutral(self._model))
             self._to_base = self._data.oMf[self._model.getFrameId(base_link)].inverse()
-        triangles = link_triangles(urdf, spheres)
+        triangles = link_triangles(urdf, spheres).triangles
         self._links = [(self._model.getFrameId(name), t) for name, t in triangles.items()
                        if self._model.existFrame(name)]
         self.tolerance, self.grow_px = tolerance, grow_px

@@ -8,6 +8,7 @@ dynamic-4  one to three movers of 0.1-0.3 m/s: they cross, reverse, stop and go,
            arm, come while the object is placed; an unknown class is always among the obstacles,
            and in one scene of four the target itself is moved before the grasp
 clutter-5  6-10 objects with narrow gaps
+alone-5    target and destination of the same seed's clutter-5, where they stand there
 
 static-1 to dynamic-3 follow the levels of SafeLIBERO (arXiv 2512.11891) and the dynamic variant of
 KNOWS (arXiv 2606.09749). No mover accelerates more than config/filter.yaml declares.

@@ -34,6 +34,7 @@ HOME_Q = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 QD_MAX = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 QDD_MAX = np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0])
 MAX_OPENING = 0.08
+BLOW = 0.1  # s after which what has left closed fingers counts as dropped
 GRIP_FORCE = 40.0
 _ARM = list(range(7))
 _DLS_DAMPING = 0.05
@@ -122,6 +123,7 @@ class World:
         self.velocities = self._velocities()  # (3,) m/s in base before the newest physics step
         self._displacement = Displacement(self._places())
         self.held: int | None = None
+        self._grip: tuple[int | None, int] = None, 0  # what was held last, and in which step
 
     def teleport(self, q: Array, opening: float) -> None:
         """Put the arm (7 joints, rad) and the gripper (m) somewhere at rest, without physics."""
@@ -200,7 +202,7 @@ class World:
         places = self._places()
         self._drive_movers()
         self.held = self._held_body()
-        self.judge.update(self.time, self._labels, self.held)
+        self.judge.update(self.time, self._labels, self._carried())
         paths = {spec.name: position.tolist() for spec, position, _ in self._driven_now()}
         self._displacement.update(self.time, places, paths, bool(self.contacts), self.judge.hit)
 
@@ -239,6 +241,14 @@ class World:
         ]
         movable = {self.bodies[s.name] for s in self.scene.specs if s.role == "object"}
         return next(iter(touched[0] & touched[1] & movable), None)
+
+    def _carried(self) -> int | None:
+        """What counts as held in a contact: also what a blow has just taken out of the fingers."""
+        if self.held is not None:
+            self._grip = self.held, self.steps
+        elif self.opening_command > MAX_OPENING / 2 or self.steps - self._grip[1] > BLOW / DT:
+            self._grip = None, 0
+        return self._grip[0]
 
     # -- state ------------------------------------------------------------------------------
 

@@ -117,7 +117,8 @@ class Policy:
         """The chunk for a scene picture and a wrist picture (H, W, 3) uint8 RGB, square, taken at
         `stamp`; proprio (13,) as `pack_proprioception` makes it, of the same time.
 
-        Raises: PolicyError for pictures, proprioception or instructions it cannot use.
+        Raises: PolicyError for pictures, proprioception or instructions it cannot use, and where
+        the model's answer is not finite: a gripper that is not told to close would open.
         """
         self.check_instruction(instruction)
         config = self.model.config
@@ -128,6 +129,9 @@ class Policy:
                   torch.from_numpy(np.asarray(proprio, np.float32))[None],
                   self.tokenizer(instruction, return_tensors="pt")["input_ids"])
         out = self.model(*inputs)
+        if not all(torch.isfinite(x).all() for x in (out.twists, out.close, out.present)):
+            raise PolicyError("the model's answer: expected finite numbers, got others; look at "
+                              "the weights, or at what they were converted to")
         scale = np.array([config.linear_scale] * 3 + [config.angular_scale] * 3)
         close = torch.sigmoid(out.close[0]).numpy() > self.close_at
         phase = "carry" if close[0] and proprio[12] < 0.074 else "approach"

@@ -95,6 +95,9 @@ FAULTS = {
     "outputs: expected some of": {"outputs": {"torque": "/a"}},
     "stopping: expected a time": {"stopping": {"time": 0.0, "source": "guess"}},
     "source of the time": {"stopping": {"time": 0.1}},
+    "acceleration: expected 0 to 100": {
+        "stopping": {"time": 0.1, "source": "guess", "acceleration": float("nan")}
+    },
     r"unknown \['colour'\]": {"colour": "red"},
 }
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,19 +168,32 @@ def test_knows_does_not_move_until_the_next_tick_where_its_qp_has_no_solution(
 
 def test_a_sweep_keeps_what_it_ran_best_first(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(config: Config, jobs: list[Job], workers: int) -> list[dict[str, bool]]:
-        if config.options["gamma"] == 1.0:
-            raise KeyboardInterrupt
-        well = config.options == {"gamma": 0.5, "eps": 0.05, "weight": 1.0}
-        return [{"safe_success": well, "success": well, "collided": not well} for _ in jobs]
+    ran: list[dict[str, Any]] = []
+    stop = True
 
-    monkeypatch.setattr("safety_filter.bench.sweep.processes", stopped)
+    def engine(config: Config, jobs: list[Job], workers: int) -> list[dict[str, bool]]:
+        if stop and config.options["gamma"] == 1.0:
+            raise KeyboardInterrupt
+        ran.append(config.options)
+        # What is best on the grid is the second as it is used
+        best = {"gamma": 0.5, "eps": 0.05, "weight": 1.0 if config.policy == "expert" else 10.0}
+        assert min(j.seed for j in jobs) == (500000 if config.policy == "expert" else 510000)
+        share = sum(config.options[k] == v for k, v in best.items()) / 3
+        return [{"safe_success": i < share * len(jobs), "success": True, "collided": share < 1.0}
+                for i in range(len(jobs))]
+
+    monkeypatch.setattr("safety_filter.bench.sweep.processes", engine)
     with pytest.raises(KeyboardInterrupt):
-        sweep("knows", 500000, 1, 1, tmp_path)
+        sweep("knows", 500000, 2, 1, tmp_path)
     rows = json.loads((tmp_path / "knows.json").read_text())["rows"]
     assert [rows[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 1.0]
-    assert {r["gamma"] for r in rows} == {0.1, 0.25, 0.5}
-    assert {r["weight"] for r in rows} == {0.01, 0.1, 1.0}
+    assert len(ran) == len(rows) == 18
+    stop = False
+    assert sweep("knows", 500000, 2, 1, tmp_path) == 0
+    assert len(ran) == 27 + 5 and len({str(o) for o in ran[:27]}) == 27
+    finals = json.loads((tmp_path / "knows.json").read_text())["finals"]
+    assert [finals[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 10.0]
+    assert finals[0]["n"] == 2 * rows[0]["n"]
 
 
 @pytest.mark.parametrize("method", sorted(GRIDS))

@@ -71,9 +71,12 @@ def test_shares_of_states_add_up(world: World) -> None:
     assert result["wrong_target_share"] == 0.0
 
 
-@pytest.mark.parametrize("suite", ["static-1", "dynamic-3"])
-def test_the_informed_expert_shows_that_a_scene_can_be_solved(world: World, suite: str) -> None:
-    result = run_episode(world, generate(3000, suite), InformedExpert(), None,
+# In 3030 the mover is as high as the hand's wrist is over the block, to within its settling
+@pytest.mark.parametrize(("suite", "seed"), [
+    ("static-1", 3000), ("dynamic-3", 3000), ("dynamic-3", 3030)])
+def test_the_informed_expert_shows_that_a_scene_can_be_solved(
+        world: World, suite: str, seed: int) -> None:
+    result = run_episode(world, generate(seed, suite), InformedExpert(), None,
                          METHODS["none"].make(), Timing())
     assert result["safe_success"]
     tops = [s.position[2] + s.shape.half_extents[2] for s in world.scene.specs]

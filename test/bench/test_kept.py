@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 import json
 import multiprocessing as mp
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +17,8 @@ from typing import Any
 import pytest
 from bench_rig import dies_after, line
 
-from safety_filter.bench.engines import processes
+from safety_filter.bench import identity
+from safety_filter.bench.engines import failed, processes
 from safety_filter.bench.jobs import Config, Job
 from safety_filter.bench.report import page
 from safety_filter.bench.run import Plan, execute
@@ -51,7 +55,7 @@ def test_a_store_that_cannot_be_flushed_still_leaves_a_summary(
 def test_a_summary_of_another_schema_is_not_overwritten(tmp_path: Path) -> None:
     old = '{"schema_version": 0, "seed0": 5, "git_revision": "old"}'
     (tmp_path / "suites.json").write_text(old)
-    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 1.*seed0 5.*old"):
+    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 2.*seed0 5.*old"):
         execute(replace(PLAN, out=tmp_path), quick)
     assert (tmp_path / "suites.json").read_text() == old
     assert not (tmp_path / "episodes.jsonl").exists()
@@ -67,7 +71,7 @@ def test_bench_compare_says_which_file_it_expected(
             ({**whole, "schema_version": 0}, "schema_version 0, this version reads 1"),
             ([], "expected the summary.json of `safety-filter demo`")):
         graph.write_text(json.dumps(content))
-        second = graph if content == whole else suites
+        second = graph if content == whole else suites  # the demo's own, or the benchmark's
         assert main(["bench-compare", str(graph), str(second)]) == 2
         assert expected in capsys.readouterr().err
     assert main(["bench-compare", str(suites), str(suites)]) == 2
@@ -87,23 +91,57 @@ def test_a_worker_that_dies_after_its_answer_takes_nothing_with_it() -> None:
     assert not any("error" in e for e in lines)
 
 
-def _header(revision: str = "abc", config: Config = PLAN.config) -> dict[str, Any]:
-    header = make_header(config.as_dict(), ["static-2"], ["none"], [3000])
-    return {**header, "git_revision": revision}
+def _header(config: Config = PLAN.config) -> dict[str, Any]:
+    return make_header(config.as_dict(), ["static-2"], ["none"], [3000])
 
 
-@pytest.mark.parametrize("revision", ["0123abc-dirty", "unknown"])
-def test_episodes_of_code_that_nothing_names_are_not_continued(
-        tmp_path: Path, revision: str) -> None:
+def test_the_code_counts_and_not_what_its_revision_is_called(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
-    for _ in range(2):  # without an episode there is nothing to mix
-        store = Store(path, _header(revision))
-        store.close()
-    store = Store(path, _header(revision))
-    store.add(line(Job(3000, "static-2", "none")))
-    store.close()
-    with pytest.raises(StoreError, match=rf"nothing proves.*'{revision}'.*--fresh.*commit"):
-        Store(path, _header(revision))
+    for revision in ("abc", "def-dirty", "unknown"):  # as when documents changed
+        Store(path, {**_header(), "git_revision": revision}).close()
+    for name, value in (("code", "0123"), ("libraries", {**_header()["libraries"], "numpy": "9"})):
+        with pytest.raises(StoreError, match=f"its {name} is .*, this run's is .*--fresh"):
+            Store(path, {**_header(), name: value})
+
+
+def test_every_module_that_an_episode_imports_is_part_of_the_code() -> None:
+    script = """
+import sys
+from safety_filter.bench.jobs import Config, Job, run_job
+for method in ("ours", "aegis", "informed"):
+    run_job(Config(timing={"limit": 0.2}), Job(3000, "dynamic-4", method))
+parts = {name.split(".")[1] for name in sys.modules if name.startswith("safety_filter.")}
+from safety_filter.bench.identity import PARTS
+assert parts == set(PARTS), parts
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_change_of_any_file_of_the_code_is_another_code(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "safety_filter"
+    for part in identity.PARTS:
+        shutil.copytree(identity.PACKAGE / part, copy / part)
+    monkeypatch.setattr(identity, "PACKAGE", copy)
+    fresh = identity.identity.__wrapped__
+    assert fresh() == identity.identity()
+    with (copy / "core" / "rows.py").open("a") as file:
+        file.write("\n")
+    assert fresh()["code"] != identity.identity()["code"]
+    assert fresh()["libraries"] == identity.identity()["libraries"]
+
+
+def test_a_worker_of_other_code_ends_the_run_and_what_was_run_is_kept(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {**identity.identity(), "code": "0123"}  # the files changed since this process began
+    monkeypatch.setattr("safety_filter.bench.engines.identity", lambda: ours)
+    arguments = ["bench", "--suites", "alone-0", "--episodes", "1", "--policy", "expert",
+                 "--methods", "none", "--perception", "truth", "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "expected a worker with code 0123" in said and "one version everywhere" in said
+    assert load_summary(tmp_path / "suites.json")["complete"] is False
 
 
 @pytest.mark.parametrize("changed", [
@@ -130,13 +168,13 @@ def test_another_perception_parameter_is_another_configuration(
         Store(path, _header(config=Config()))
 
 
-def test_a_run_that_cannot_be_continued_says_so_when_it_begins(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
-    for revision, said in (("abc-dirty", True), ("abc", False)):
-        monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _, r=revision: r)
-        execute(replace(PLAN, out=tmp_path / revision), quick)
-        assert ("cannot be continued once stopped" in capsys.readouterr().err) is said
+def test_what_could_not_be_run_leaves_the_run_unfinished(tmp_path: Path) -> None:
+    def broken(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        return (failed(job, "worker died") if job == Job(3001, "static-2", "ours") else line(job)
+                for job in jobs)
+
+    assert execute(replace(PLAN, out=tmp_path), broken)["complete"] is False
+    assert execute(replace(PLAN, out=tmp_path), quick)["complete"] is True
 
 
 def test_the_report_says_what_it_leaves_out(tmp_path: Path) -> None:
@@ -165,14 +203,15 @@ def test_seeds_of_some_tasks_are_told_as_chosen_from_all(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("now", "left_out"), [
-    ("abc", ""), ("def", "git_revision is \"abc\", this run's is \"def\""),
-    ("unknown", "git_revision is \"abc\"")])
+    ("abc", ""), ("def", "code is \"abc\", this run's is \"def\"")])
 def test_old_results_get_no_films_of_other_code(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         now: str, left_out: str) -> None:
-    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _: "abc")
-    execute(replace(PLAN, out=tmp_path), quick)
-    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda _: now)
+    for code in ("abc", now):
+        monkeypatch.setattr("safety_filter.bench.summary.identity",
+                            lambda code=code: {"code": code, "libraries": {}})
+        if code == "abc":
+            execute(replace(PLAN, out=tmp_path), quick)
     made: list[Path] = []
     monkeypatch.setattr("safety_filter.bench.films.film",
                         lambda config, jobs, path: made.append(path) or path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pybullet as p
 import pytest
 
 from safety_filter.bench.causes import WRONG_SPEED, collision_cause
+from safety_filter.bench.methods.base import Step
 from safety_filter.bench.record import Recorder
 from safety_filter.bench.sources import TruthEyes
 from safety_filter.sim.contacts import Contact
@@ -56,7 +58,7 @@ def test_a_mover_that_is_struck_has_the_velocity_of_its_path(world: World) -> No
 
 def test_the_least_distance_takes_in_what_was_touched_between_two_pictures(world: World) -> None:
     world.reset(generate(3004, "static-2"))
-    record = Recorder(world)
+    record = Recorder(world, 20.0)
     record.look()
     name = next(s.name for i, s in enumerate(world.scene.specs)
                 if s.role == "object" and i != world.scene.target)
@@ -71,7 +73,28 @@ def test_the_least_distance_takes_in_what_was_touched_between_two_pictures(world
 
 def test_a_touch_of_the_table_is_no_distance_to_an_obstacle(world: World) -> None:
     world.reset(generate(3000, "alone-0"))
-    record = Recorder(world)
+    record = Recorder(world, 20.0)
     record.look()
     world.judge.contacts.append(Contact("panda_link5", "table", "table", 0.0, 0.0, 1.0, 0.01))
     assert record.result()["min_distance_m"] == 0.5
+
+
+def test_the_least_distance_is_of_every_step_and_not_of_pictures_alone(world: World) -> None:
+    world.reset(generate(3004, "static-2"))
+    record = Recorder(world, 20.0)
+    record.look()
+    name = next(s.name for i, s in enumerate(world.scene.specs)
+                if s.role == "object" and i != world.scene.target)
+    hand = np.array(world.tool_pose()[0]) + (0.0, 0.0, 0.3)
+    true = []
+    for k in range(16):  # it comes by between two pictures
+        there = hand + (0.10 + 0.01 * abs(k - 8), 0.0, 0.0)
+        p.resetBasePositionAndOrientation(
+            world.bodies[name], there.tolist(), [0, 0, 0, 1], physicsClientId=world._client)
+        true.append(world.min_distance())
+        world.steps += 1
+        record.stepped(Step(np.zeros(7), 0.0, "PASS"), DT)
+    result = record.result()
+    assert result["min_distance_m"] == pytest.approx(min(true), abs=1e-6)
+    assert min(true) < true[0] - 0.05
+    assert result["ets"] == 400  # not placed: the longest episode, however early it ended

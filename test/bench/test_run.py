@@ -25,7 +25,8 @@ from safety_filter.cli import main
 
 CONFIG = Config("expert", "truth")
 HEADER: dict[str, Any] = {
-    "git_revision": "abc", "config": {"policy": "vla", "perception": "real"},
+    "git_revision": "abc", "code": "abc", "libraries": {},
+    "config": {"policy": "vla", "perception": "real"},
     "suites": ["static-1", "dynamic-4"], "methods": ["none", "ours"], "seed0": 0,
     "episodes_per_suite": 4, "versions": {},
     "machine": {"cores": 2, "processor": "x", "memory_gib": 1.0}}
@@ -52,10 +53,7 @@ def serial(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
     return (attempt(run_job, config, job) for job in jobs)
 
 
-def test_a_stopped_run_continues_and_ends_like_one_that_was_not(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The checkout may change while the tests run; a run is continued at its own revision only.
-    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda folder: "abc")
+def test_a_stopped_run_continues_and_ends_like_one_that_was_not(tmp_path: Path) -> None:
     whole = execute(plan(tmp_path / "whole"), engine_of(1, False, None))
     assert whole["complete"] and len(whole["episodes"]) == 6
     log: list[Job] = []
@@ -91,17 +89,18 @@ def test_a_worker_that_dies_is_tried_again_and_reported_with_its_seed() -> None:
     assert sum("error" in e for e in lines.values()) == 2
 
 
-def test_results_of_another_schema_revision_or_configuration_are_refused(tmp_path: Path) -> None:
+def test_results_of_another_schema_code_or_configuration_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     path.write_text('{"schema_ver')  # killed while it began
     Store(path, HEADER).close()
     Store(path, HEADER).close()
-    with pytest.raises(StoreError, match=r"git_revision is \"abc\", this run's is \"def\".*fresh"):
-        Store(path, {**HEADER, "git_revision": "def"})
+    with pytest.raises(StoreError, match=r"code is \"abc\", this run's is \"def\".*fresh"):
+        Store(path, {**HEADER, "code": "def"})
     path.write_text(json.dumps({"schema_version": 0, "seed0": 5, "git_revision": "old"}) + "\n")
-    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 1.*seed0 5.*old"):
+    with pytest.raises(StoreError, match=r"schema_version 0, this version reads 2.*seed0 5.*old"):
         Store(path, HEADER)
-    (tmp_path / "suites.json").write_text('{"schema_version": 0}')
+    (tmp_path / "suites.json").write_text(
+        '{"schema_version": 0, "suites": [], "results": [], "episodes": []}')
     with pytest.raises(StoreError, match="schema_version 0"):
         load_summary(tmp_path / "suites.json")
     with pytest.raises(StoreError, match=r"missing; run `safety-filter bench`"):
@@ -116,9 +115,7 @@ def test_failed_episodes_are_tried_again_by_the_next_run(tmp_path: Path) -> None
     assert list(Store(tmp_path / "e.jsonl", HEADER).episodes) == [Job(2, "static-1", "none")]
 
 
-def test_a_full_disk_leaves_what_was_there_and_the_next_run_goes_on(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safety_filter.bench.summary.git_revision", lambda folder: "abc")
+def test_a_full_disk_leaves_what_was_there_and_the_next_run_goes_on(tmp_path: Path) -> None:
     many = replace(plan(tmp_path), episodes=20)
 
     def quick(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from safety_filter.core.held import slab_spheres
 from safety_filter.core.params import ParamError
 from safety_filter.core.qp import Problem
 from safety_filter.core.robot import Array, RobotModel
-from safety_filter.core.wire import Role, Tracks, empty_tracks
+from safety_filter.core.wire import PIECE_STEP, Role, Tracks, empty_tracks
 
 DOWN = np.array([0.0, 0.0, -0.2, 0.0, 0.0, 0.0])
 
@@ -217,6 +217,18 @@ def test_what_is_held_is_not_pushed_into_the_side_of_a_support(panda: RobotModel
             gaps.append(gap - 0.06)
     # Covers of both stand out, so that support_margin lets them overlap by a centimetre
     assert -0.015 < min(gaps) < 0.01
+
+
+def test_what_is_far_from_the_tool_is_not_taken_for_held(panda: RobotModel) -> None:
+    bench = make(panda)
+    beside = track(tool(bench) + (0.0, 0.3, 0.0), 0.05, id=4, role=int(Role.HELD))
+    decision = bench.step(np.zeros(6), beside, 'twist')
+    assert (decision.state, decision.reason) == ('STOPPED', 'perception')
+    assert 'track 4 of role HELD is 0.25 m from the tool, limit 0.15 m' in decision.detail
+    near = track(tool(bench) + (0.0, 0.02, 0.0), 0.05, id=4, role=int(Role.HELD))
+    beside['id'] += PIECE_STEP  # another piece of the same long thing
+    decision = bench.step(np.zeros(6), np.concatenate([near, beside]), 'twist')
+    assert decision.reason != 'perception'
 
 
 def test_what_was_held_is_let_go(panda: RobotModel) -> None:

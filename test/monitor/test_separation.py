@@ -11,7 +11,7 @@ import pytest
 
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel, read_config
-from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.core.wire import PIECE_STEP, Role, empty_tracks
 from safety_filter.monitor.separation import SeparationChecker
 
 URDF = Path(pybullet_data.getDataPath()) / "franka_panda/panda.urdf"
@@ -68,10 +68,35 @@ def test_a_command_into_an_obstacle_violates_and_its_opposite_does_not(
     verdict = checker.check(HOME, 0.08, towards, tracks, 0.0, 0.15)
     assert verdict.commanded.distance < verdict.standing.distance
     limit = verdict.commanded.distance + 0.005
-    assert verdict.violates(limit)
+    assert checker.check(HOME, 0.08, towards, tracks, 0.0, 0.15, limit).violation == (
+        verdict.commanded)
     assert verdict.commanded.track == 7
-    assert not checker.check(HOME, 0.08, -towards, tracks, 0.0, 0.15).violates(limit)
-    assert not checker.check(HOME, 0.08, np.zeros(7), tracks, 0.0, 0.15).violates(limit)
+    for qd in (-towards, np.zeros(7)):
+        assert checker.check(HOME, 0.08, qd, tracks, 0.0, 0.15, limit).violation is None
+
+
+def test_what_is_inside_a_link_hides_no_other_pair(checker: SeparationChecker) -> None:
+    towards = np.array([1.0, 0, 0, 0, 0, 0, 0])
+    ghost, wall = _track([0.0, 0.0, 0.2], 0.1), _track([0.45, 0.16, 0.30])
+    ghost["id"] = 1
+    both = checker.check(
+        HOME, 0.08, towards, np.concatenate([ghost, wall]), 0.0, 0.15, 0.005)
+    assert both.commanded.track == both.standing.track == 1 and both.now.distance < -0.01
+    alone = checker.check(HOME, 0.08, towards, wall, 0.0, 0.15, 0.005)
+    assert both.violation == alone.violation is not None
+
+
+def test_what_is_called_held_far_from_the_hand_is_an_obstacle(checker: SeparationChecker) -> None:
+    tool = checker._place(HOME, 0.04)[1].translation
+    elbow = _track([0.0, 0.0, 0.6], 0.1, Role.HELD)
+    assert np.linalg.norm(tool - [0.0, 0.0, 0.6]) > 0.4
+    found = checker.check(HOME, 0.04, np.zeros(7), elbow, 0.0, 0.1).now
+    assert found.distance < 0.0 and found.link != "held"
+    grip = _track(tool, 0.03, Role.HELD)
+    elbow["id"] = grip["id"] + PIECE_STEP  # a piece of what the hand does hold
+    found = checker.check(
+        HOME, 0.04, np.zeros(7), np.concatenate([grip, elbow]), 0.0, 0.1).now
+    assert found.distance == np.inf
 
 
 def test_an_obstacle_that_comes_is_predicted_by_its_age(checker: SeparationChecker) -> None:
@@ -107,7 +132,7 @@ def test_what_is_held_counts_as_part_of_the_robot(checker: SeparationChecker) ->
 
 def test_nothing_around_is_infinitely_far(checker: SeparationChecker) -> None:
     verdict = checker.check(HOME, 0.08, np.ones(7), empty_tracks(), 0.0, 0.1)
-    assert verdict.now.distance == np.inf and not verdict.violates(0.1)
+    assert verdict.now.distance == np.inf and verdict.violation is None
 
 
 def test_a_missing_joint_is_named() -> None:
@@ -146,6 +171,7 @@ def test_a_base_away_from_the_urdfs_root_changes_nothing(checker: SeparationChec
         c.check(HOME, 0.08, qd, tracks, 0.0, 0.1).commanded.distance for c in (moved, plain)
     )
     assert far == pytest.approx(near, abs=1e-6)
+    assert "panda_link3" in moved.by_spheres
     # Spheres hold the meshes
     assert near <= checker.check(HOME, 0.08, qd, tracks, 0.0, 0.1).commanded.distance + 0.01
     np.testing.assert_allclose(

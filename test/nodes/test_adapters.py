@@ -250,4 +250,5 @@ def test_trajectories_are_played_out_and_what_ends_or_cannot_be_followed_stops(
             sender.make = lambda m=make: m(rig)
             rig.wait_state(FILTER, "STOPPED command")
             rig.wait(lambda w=words: w in rig.values(FILTER)["rejected"], EVENT_SECONDS, words)
+            rig.wait(lambda w=words: w in rig.message(FILTER), EVENT_SECONDS, words)
             rig.wait_still()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from ros_rig import EVENT_SECONDS, PATIENT, Rig, obstacle, passing
+from ros_rig import EVENT_SECONDS, PATIENT, Rig, obstacle, passing, second_source
 from sensor_msgs.msg import JointState, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
@@ -187,6 +187,14 @@ def test_stops_when_commands_fall_silent_and_goes_on_when_they_come_back(rig: Ri
     rig.wait_state(NODE, "STOPPED command")
     assert _still(rig)
     rig.twist = np.zeros(6)
+    rig.wait_state(NODE, "PASS")
+
+
+def test_stops_while_another_node_publishes_obstacles_too(rig: Rig) -> None:
+    with second_source(rig):
+        rig.wait_state(NODE, "STOPPED perception: obstacles: 2 nodes publish")
+        assert "/rig, /virtual_walls" in rig.message(NODE) and "merge" in rig.message(NODE)
+        assert _still(rig)
     rig.wait_state(NODE, "PASS")
 
 

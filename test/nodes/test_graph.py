@@ -145,6 +145,11 @@ def test_arm_launch_wires_filter_and_monitor_to_the_controller(
         assert dict(node.remappings)["joint_states"] == arm.joint_states
         assert node.parameters[-1]["frame"] == arm.frame
         assert node.parameters[-1]["robot"] == arm.robot
+    for name in ("filter_node", "monitor_node"):
+        (given,) = (p for p in nodes[name].parameters if "stop_acceleration" in p)
+        assert given["stop_acceleration"] == arm.stop_acceleration
+        assert given["base_frames"] == [arm.frame]
+    assert arm.stop_acceleration == {"panda": 7.5, "iiwa": 0.0}[robot]
     # What moves out of sight may do no less than what the filter allows for
     hidden = nodes["perception_node"].parameters[0]["hidden_acceleration"]
     assert hidden == FilterParams().obstacle_acceleration
@@ -223,6 +228,13 @@ def test_sections_of_a_parameter_file_that_would_be_ignored_are_refused(
     else:
         with pytest.raises(ValueError, match=r"write /\*\*/filter_node"):
             graph.build("filter", values)
+
+
+def test_an_argument_that_is_neither_true_nor_false_is_refused() -> None:
+    with pytest.raises(ValueError, match="secure: expected true or false, got 'yes'"):
+        graph.build("filter", {"secure": "yes"})
+    with pytest.raises(ValueError, match="vla: expected true or false, got '1'"):
+        playback.build({"bag": "monday", "vla": "1"})
 
 
 @pytest.mark.parametrize("content", [None, "filter_node: [", "a: !!python/name:os.system"])

@@ -18,7 +18,7 @@ def _thread(target: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def _run(params: LoopParams, tick: Callable[[float], None], seconds: float = 0.3) -> ControlLoop:
+def _run(params: LoopParams, tick: Callable[[], None], seconds: float = 0.3) -> ControlLoop:
     loop = ControlLoop(params, 100.0, tick, _thread)
     loop.start()
     time.sleep(seconds)
@@ -27,7 +27,7 @@ def _run(params: LoopParams, tick: Callable[[float], None], seconds: float = 0.3
 
 
 def test_a_core_that_is_not_there_is_a_warning_and_the_loop_runs() -> None:
-    loop = _run(LoopParams(cpu=1023), lambda _: None)
+    loop = _run(LoopParams(cpu=1023), lambda: None)
     assert "real-time settings not permitted" in loop.warning
     assert "CAP_SYS_NICE" in loop.warning  # what to do
     assert loop.ticks > 0
@@ -39,7 +39,7 @@ def test_the_core_and_the_priority_are_those_of_the_loops_thread_alone() -> None
     before = os.sched_getaffinity(0), os.sched_getscheduler(0)
     loop = _run(
         LoopParams(cpu=core, fifo_priority=1),
-        lambda _: seen.append((os.sched_getaffinity(0), os.sched_getscheduler(0))),
+        lambda: seen.append((os.sched_getaffinity(0), os.sched_getscheduler(0))),
     )
     assert seen[-1][0] == {core}
     # Without the permission the warning says so
@@ -50,7 +50,7 @@ def test_the_core_and_the_priority_are_those_of_the_loops_thread_alone() -> None
 def test_a_slow_tick_is_a_miss_and_is_not_made_up_for() -> None:
     times: list[float] = []
 
-    def tick(_: float) -> None:
+    def tick() -> None:
         times.append(time.monotonic())
         if len(times) == 5:
             time.sleep(0.1)
@@ -65,7 +65,7 @@ def test_what_was_there_before_the_loop_is_not_searched_for_garbage_again() -> N
     held = [[k] for k in range(1000)]
     found: list[int] = []
     try:
-        _run(LoopParams(), lambda _: found.append(len(gc.get_objects())), 0.1)
+        _run(LoopParams(), lambda: found.append(len(gc.get_objects())), 0.1)
         assert len(held) == 1000 and max(found) < 1000
     finally:
         gc.unfreeze()
@@ -92,7 +92,7 @@ def test_ticks_that_a_recorder_keeps_are_not_searched_for_garbage() -> None:
     def note(phase: str, info: dict[str, int]) -> None:
         searches.append(info["generation"])
 
-    def tick(_: float) -> None:
+    def tick() -> None:
         if not kept:
             gc.callbacks.append(note)
         for k in range(1000):
@@ -115,7 +115,7 @@ def test_ticks_that_a_recorder_keeps_are_not_searched_for_garbage() -> None:
 def test_garbage_does_not_pile_up_without_bound() -> None:
     a_tick = 5000
 
-    def tick(_: float) -> None:
+    def tick() -> None:
         for _k in range(a_tick):
             _Linked()
 

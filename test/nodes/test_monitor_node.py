@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_rig import EVENT_SECONDS, HOME, PATIENT, Rig, running
+from ros_rig import EVENT_SECONDS, HOME, PATIENT, Rig, running, second_source
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64MultiArray
 
@@ -169,8 +169,14 @@ def test_a_lie_never_brings_the_arm_to_the_obstacle(patient: tuple[Rig, Impostor
     # Moving away is not on offer either until somebody has looked and reset
     impostor.qd = np.array([-0.2, 0, 0, 0, 0, 0, 0])
     assert all(not qd.any() for _, qd in rig.watch(0.3))
+    # and a reset starts no motion
+    told = "not reset: filter: commands 0.20 rad/s"
+    rig.wait(lambda: rig.call(f"{MONITOR}/reset")[1].startswith(told), EVENT_SECONDS, told)
+    impostor.qd = np.zeros(7)
     rig.wait(lambda: rig.call(f"{MONITOR}/reset")[0], EVENT_SECONDS, "reset")
     rig.wait_state(MONITOR, "PASSING")
+    impostor.qd = np.array([-0.2, 0, 0, 0, 0, 0, 0])
+    rig.wait_moving()
 
 
 def test_a_slow_filter_is_stopped(alone: tuple[Rig, Impostor]) -> None:
@@ -247,6 +253,43 @@ def test_obstacles_of_another_time_count_as_none(
     rig.alter_cloud = move
     rig.wait_state(MONITOR, f"ZERO {told}")
     rig.wait_still()
+
+
+def test_obstacles_in_another_frame_or_of_two_nodes_count_as_none(
+    patient: tuple[Rig, Impostor],
+) -> None:
+    rig, impostor = patient
+    impostor.qd = np.array([0.02, 0, 0, 0, 0, 0, 0])
+    rig.wait_moving()
+
+    def rename(msg: PointCloud2) -> None:
+        msg.header.frame_id = "camera"
+
+    rig.alter_cloud = rename
+    rig.wait_state(MONITOR, "ZERO obstacles: frame_id: expected one of base")
+    rig.wait_still()
+    rig.alter_cloud = lambda msg: None
+    rig.wait_moving()
+    with second_source(rig):
+        rig.wait_state(MONITOR, "ZERO obstacles: 2 nodes publish /perception_node/obstacles")
+        rig.wait_still()
+    rig.wait_moving()
+
+
+def test_zeros_are_approached_at_the_acceleration_that_the_arm_takes(tmp_path: Path) -> None:
+    slow = {**PATIENT[MONITOR], "stop_acceleration": 0.5}
+    with _impostor(tmp_path, **slow) as (rig, impostor):
+        impostor.qd = np.array([0.4, -0.2, 0, 0, 0, 0, 0])
+        rig.wait(lambda: rig.qd[0] == 0.4, EVENT_SECONDS, "the whole command")
+        start = time.monotonic()
+        rig.tracks = None
+        rig.wait_state(MONITOR, "ZERO obstacles: silent")
+        rig.wait_still()
+        qd = np.array([qd for _, qd in rig.commands_since(start)])
+        # 0.005 a tick of 10 ms, and the arm may have missed some on a busy machine
+        assert np.diff(qd[:, 0]).min() > -0.1 and (np.diff(qd[:, 0]) <= 0.0).all()
+        assert len(np.unique(qd[:, 0])) > 20
+        np.testing.assert_allclose(qd[:, 1], -0.5 * qd[:, 0], atol=1e-12)
 
 
 def test_the_monitor_shows_that_it_lives_at_any_rate() -> None:

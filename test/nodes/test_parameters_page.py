@@ -41,6 +41,10 @@ def test_config_files_name_only_declared_parameters() -> None:
 
 def test_the_beginning_of_a_cells_file_is_valid_for_every_node() -> None:
     content = yaml.safe_load(graph.share("config/cell.yaml").read_text())
+    # What the simulated cell declares must not reach a real one by a launch file that has both
+    simulated = yaml.safe_load(graph.share("config/filter.yaml").read_text())
+    names = set(simulated["/**"]["ros__parameters"]) - {"use_sim_time"}
+    assert names <= set(content["/**/filter_node"]["ros__parameters"])
     tables = node_tables()
     for key, section in content.items():
         name = key.removeprefix("/**/")  # whatever the namespace is

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from perception.solids import box, cylinder
 
 from safety_filter.perception.camera import back_project
 from safety_filter.perception.detector import Detection
-from safety_filter.perception.meshes import box, cylinder, sphere
+from safety_filter.perception.meshes import sphere
 from safety_filter.perception.raster import raster_interval
 
 F64 = NDArray[np.float64]

@@ -177,7 +177,7 @@ def test_behind_a_passing_occluder_an_object_keeps_id_and_place(bench, cell, sha
 
 
 def test_a_bin_is_given_as_walls_and_its_middle_is_free(bench, cell):
-    from safety_filter.perception.meshes import box
+    from perception.solids import box
     t, half, height = 0.004, 0.08, 0.06
     parts = [box((half, half, 0.003)) + [0, 0, 0.003]]
     for axis in (0, 1):

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perception.solids import box, cylinder
 
-from safety_filter.perception.meshes import box, cylinder, link_triangles, read_obj, sphere
+from safety_filter.perception.meshes import link_triangles, sphere
 from safety_filter.perception.robot_mask import RobotMask
 
 URDF = """<robot name="toy">
@@ -95,23 +96,27 @@ def test_unknown_names_are_rejected_with_those_that_exist():
 def test_meshes_that_cannot_be_read_need_spheres():
     urdf = ('<robot name="r"><link name="a"><collision><geometry>'
             '<mesh filename="package://gone/a.dae"/></geometry></collision></link></robot>')
-    with pytest.raises(ValueError, match="link a: its collision meshes cannot be read"):
+    with pytest.raises(ValueError, match=r"link a: mesh .*gone/a.dae not found.*no spheres"):
         link_triangles(urdf)
-    parts = link_triangles(urdf, {"a": [((0.0, 0.0, 0.1), 0.05)]})
-    radius = np.linalg.norm(parts["a"].reshape(-1, 3) - [0, 0, 0.1], axis=1)
+    links = link_triangles(urdf, {"a": [((0.0, 0.0, 0.1), 0.05)]})
+    assert "gone/a.dae not found" in links.by_spheres["a"]
+    radius = np.linalg.norm(links.triangles["a"].reshape(-1, 3) - [0, 0, 0.1], axis=1)
     np.testing.assert_allclose(radius, 0.05, atol=1e-9)
 
 
-def test_obj_files_with_a_wrong_index_name_the_line(tmp_path):
-    path = tmp_path / "a.obj"
-    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1/1 2/2 3/3\n")
-    assert read_obj(path).shape == (1, 3, 3)
-    path.write_text("v 0 0 0\nf 1 2 3\n")
-    with pytest.raises(ValueError, match=r"a.obj:2: a face names a vertex"):
-        read_obj(path)
-    path.write_text("v 0 0 0\n")
-    with pytest.raises(ValueError, match="expected triangles, found none"):
-        read_obj(path)
+def test_meshes_of_a_sourced_description_are_found_without_the_urdfs_file(tmp_path, monkeypatch):
+    folder = tmp_path / "share" / "arm_description" / "meshes"
+    folder.mkdir(parents=True)
+    corners = "vertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\n"
+    (folder / "a.stl").write_text(
+        f"solid a\nfacet normal 0 0 1\nouter loop\n{corners}endloop\nendfacet\nendsolid\n")
+    urdf = ('<robot name="r"><link name="a"><collision><geometry><mesh scale="0.001 0.001 0.001"'
+            ' filename="package://arm_description/meshes/a.stl"/></geometry></collision></link>'
+            '</robot>')
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    links = link_triangles(urdf, {"a": [((0.0, 0.0, 0.1), 0.05)]})
+    np.testing.assert_allclose(links.triangles["a"].max(axis=(0, 1)), [0.001, 0.001, 0.0])
+    assert links.by_spheres == {}
 
 
 @pytest.mark.parametrize(("triangles", "volume"), [

@@ -5,10 +5,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from perception.solids import box
 
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.camera import seen_past
-from safety_filter.perception.meshes import box
 from safety_filter.perception.shape import (
     BOX,
     ROUND,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perception.solids import box
 
-from safety_filter.perception.meshes import box
 from safety_filter.perception.template import Template
 
 LOOSE = np.eye(3) * 0.02**2

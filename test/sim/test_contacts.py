@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pybullet as p
 import pytest
 
 from safety_filter.sim.contacts import FINGERS, Contact, ContactJudge
 from safety_filter.sim.expert import Expert
 from safety_filter.sim.scene import generate
-from safety_filter.sim.world import World
+from safety_filter.sim.world import MAX_OPENING, World
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +61,20 @@ def test_an_arm_link_on_the_held_target_is_a_collision(holding: World) -> None:
 def test_what_the_task_needs_is_allowed_and_nothing_else(
         body: str, role: str, collision: bool) -> None:
     assert Contact(body, "thing", role, 0.0, 0.0, 1.0, 0.0).collision is collision
+
+
+def test_what_a_blow_takes_out_of_closed_fingers_was_held(holding: World) -> None:
+    load = holding.held
+    assert load is not None
+    name = next(n for n, body in holding.bodies.items() if body == load)
+    other = next(s.name for s in holding.scene.specs if s.role == "object" and s.name != name)
+    away = holding.object_position(name) + (0.0, 0.0, 0.5)
+    for body, lift in ((load, 0.0), (holding.bodies[other], 0.02)):  # one in the other, far off
+        p.resetBasePositionAndOrientation(
+            body, (away + (0.0, 0.0, lift)).tolist(), [0, 0, 0, 1],
+            physicsClientId=holding._client)
+    holding.step()
+    assert holding.held is None
+    assert ("held", other) in {(c.body, c.other) for c in holding.judge.collisions}
+    holding.set_gripper(MAX_OPENING)  # what is let go of is held no longer
+    assert holding._carried() is None

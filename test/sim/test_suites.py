@@ -123,3 +123,10 @@ def test_a_moved_target_is_free_once_it_has_arrived() -> None:
         world.place_object(name, np.array([0.5, 0.0, 0.3]))
         world.step()
         assert world.object_position(name)[2] == pytest.approx(0.3, abs=0.01)
+
+
+def test_alone_5_is_clutter_5_without_the_clutter() -> None:
+    for full, bare in zip(scenes("clutter-5"), scenes("alone-5"), strict=True):
+        assert bare.specs == full.specs[:2] and len(full.specs) > 6
+        assert (bare.instruction, bare.appearance, bare.home_q_noise) == (
+            full.instruction, full.appearance, full.home_q_noise)

@@ -208,3 +208,18 @@ def test_equal_inputs_give_equal_chunks(policy: Policy) -> None:
     b = policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)
     assert a.twists.tobytes() == b.twists.tobytes()
     assert a.twists.shape == (8, 6) and a.openings.shape == (8,)
+
+
+@pytest.mark.parametrize("head", ["twists", "close", "present"])
+def test_an_answer_that_is_not_finite_is_refused(
+        policy: Policy, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    forward = policy.model.forward
+
+    def broken(*inputs: torch.Tensor) -> object:
+        out = forward(*inputs)
+        getattr(out, head)[0].fill_(float("nan"))
+        return out
+
+    monkeypatch.setattr(policy.model, "forward", broken)
+    with pytest.raises(PolicyError, match="expected finite numbers"):
+        policy.act(SCENE, WRIST, PROPRIO, TASK, 0.0)

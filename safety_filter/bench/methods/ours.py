@@ -58,4 +58,4 @@ class Filter:
 
 METHOD = Method("ours", "attention, real perception, all bodies", Filter, "perception")
 LIVE_ORACLE = Method(
-    "ours-live-oracle", "our filter with the true state: the upper bound", Filter, "truth")
+    "ours-live-oracle", "our filter with the true state", Filter, "truth")
