@@ -136,7 +136,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         *_outputs("out", "to the arm", ""),
         Port("~/heartbeat", PUB, _BEAT, "sign of life", NEWEST),
         _STATE,
-        Port("~/reset", SERVICE, _TRIGGER, "release a latched stop"),
+        Port("~/reset", SERVICE, _TRIGGER, "release a latched stop once inputs are there and the"
+             " filter commands near zero"),
         Port("~/filter_stop", CLIENT, _TRIGGER, "asks the filter to stop too"),
     ),
 }  # fmt: skip
@@ -148,7 +149,8 @@ STATES = (
     ("filter_node", "STOPPED operator: ...", "latched stop and who asked for it, or a reset"
      " that waits, and for what"),
     ("filter_node", "STOPPED joint_state: ...", "absent, too old, unusable"),
-    ("filter_node", "STOPPED perception: ...", "obstacles absent, too old, unreadable"),
+    ("filter_node", "STOPPED perception: ...", "obstacles absent, too old, unreadable, of two"
+     " nodes"),
     ("filter_node", "STOPPED command: ...", "absent, too old, not finite, unknown frame"),
     ("filter_node", "STOPPED bounds: ...", "an obstacle breaks a declared bound (bound_broken:"
      " brake)"),

@@ -16,6 +16,7 @@ ARM_PIXELS = 200
 MISSES = 1e-3
 LEVER = 0.5  # m from a joint, where the lead of positions is compared with the tracking error
 RUNNING = ("PASS", "FILTERED")
+ALONE = ("obstacles", "command")  # roles of inputs that one node speaks for
 
 
 @dataclass
@@ -167,6 +168,9 @@ def _stream(seen: Seen, s: Stream) -> Iterator[Finding]:
         if p.type == s.expected and p.fault:
             yield found("qos.mismatch", publisher=p.node, node=s.node, topic=s.topic,
                         reason=p.fault)  # fmt: skip
+    names = sorted({p.node for p in s.publishers})
+    if len(names) > 1 and s.role in ALONE:
+        yield found("topic.twice", **here, publishers=", ".join(names))
     if not s.publishers and not s.optional:
         yield found("topic.unpublished", **here)
         return

@@ -97,6 +97,11 @@ TABLE: dict[str, Row] = {
         _E, "nobody publishes {topic} ({role} of {node})",
         "Start its source or remap the topic.",
     ),
+    "topic.twice": Row(
+        _W, "{topic} ({role} of {node}) comes from several nodes: {publishers}",
+        "Leave one, or merge what they say in a node of its own: the newest message hides the"
+        " others. Of obstacles from two the filter makes a stop.",
+    ),
     "topic.silent": Row(
         _E, "{topic} ({role} of {node}) has a publisher but nothing came in {seconds:g} s",
         "See whether the source works; for big images see shared memory below; for another"

@@ -79,6 +79,7 @@ CASES: dict[str, Seen] = {
     "arm.type": _seen(arm_listeners=[Endpoint("controller", PLAN)]),
     "arm.unheard": _seen(arm_listeners=[]),
     "topic.unpublished": _seen(_stream(publishers=[], count=0)),
+    "topic.twice": _seen(_stream(publishers=[Endpoint("a", CLOUD), Endpoint("b", CLOUD)])),
     "topic.silent": _seen(_stream(count=0, ages=[])),
     "topic.type": _seen(_stream(publishers=[Endpoint("x", "vision_msgs/msg/Detection3DArray")])),
     "qos.mismatch": _seen(_stream(publishers=[Endpoint("x", CLOUD, "durability")])),

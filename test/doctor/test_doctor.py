@@ -24,7 +24,10 @@ pytestmark = pytest.mark.ros
 def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
     code = main(["doctor", "--seconds", "4", "--json", *arguments])
     found = json.loads(capsys.readouterr().out)["findings"]
-    return code, {f["code"]: f["says"] for f in found}
+    said: dict[str, str] = {}
+    for f in found:
+        said[f["code"]] = "; ".join(filter(None, [said.get(f["code"]), f["says"]]))
+    return code, said
 
 
 def test_live_graph_in_order_and_with_faults(
@@ -53,13 +56,16 @@ def test_live_graph_in_order_and_with_faults(
             rig.alter_cloud = lambda m: setattr(m.header, "frame_id", "camera")
             rig.twist = None
             rig.wait_state("filter_node", "STOPPED perception")
+            rig.wait_state("monitor_node", "ZERO obstacles: frame_id")
             code, found = _codes(capsys)
             assert code == 1
             assert "rig" in found.get("arm.publishers", ""), found
             assert "other_controller reads trajectory_msgs" in found["arm.type"]
             assert "'camera'" in found["frame.unknown"]
             assert "/vla_node/twist" in found["topic.silent"]
-            assert found["state.stopped"].startswith("filter_node says: STOPPED perception")
+            for words in ("filter_node says: STOPPED perception: obstacles: frame_id",
+                          "monitor_node says: ZERO obstacles: frame_id"):
+                assert words in found["state.stopped"], found
 
             processes.stop(["monitor_node"])
             rig.wait_state("filter_node", "STOPPED monitor")
