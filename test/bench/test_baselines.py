@@ -200,5 +200,6 @@ def test_a_sweep_keeps_what_it_ran_best_first(
 def test_what_a_sweep_varies_includes_what_is_used(method: str) -> None:
     used = {"gamma": GAMMA, "eps": EPS, "weight": TURN_WEIGHT}
     assert all(used[k] in values for k, values in GRIDS[method].items())
-    for k in ("gamma", "eps"):
+    for k in ("eps", "weight"):
         assert min(GRIDS[method][k]) < used[k] < max(GRIDS[method][k])
+    assert used["gamma"] <= 1.0  # a discrete barrier's at most
