@@ -76,7 +76,8 @@ def arm_of(folder: Path, kind: str) -> Iterator[tuple[Rig, Arm, ProcessGroup]]:
     specs = []
     for name, role in ((FILTER, "fallback"), (MONITOR, "out")):
         # Long enough not to be over when it comes late on a busy machine
-        spec = graph.NODES[name].with_parameters(output=kind, trajectory_hold=1.0, **PATIENT[name])
+        late = {"trajectory_hold": 1.0, "trajectory_stop": 0.5}
+        spec = graph.NODES[name].with_parameters(output=kind, **late, **PATIENT[name])
         remappings = tuple(r for r in spec.remappings if "joint_velocity_" + role not in r[0])
         remappings += ((f"~/{kind}_{role}", f"arm/{kind}"),)
         specs.append(graph.replace(spec, remappings=remappings))
@@ -123,7 +124,7 @@ def test_output_moves_the_arm_as_commanded_and_stops_it_whoever_dies(
         rig.wait(lambda: words in rig.message(survivor), EVENT_SECONDS, words)
         # Positions and trajectories are approached; a velocity of zero is zero
         still = 1e-6 if kind == "joint_velocity" else 1e-3
-        rig.wait(lambda: arm.travel(0.3) < still, EVENT_SECONDS, "rest")
+        rig.wait(lambda: arm.travel(0.5) < still, EVENT_SECONDS, "rest")
         assert arm.travel(0.5) < still
         assert arm.dropped == []
 
