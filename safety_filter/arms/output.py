@@ -55,8 +55,8 @@ def short_trajectory(target: Array, qd: Array, hold: float, stop: float) -> list
     Jazzy: allow_nonzero_velocity_at_trajectory_end is false), and so that the arm stops by itself
     when nothing follows. From `target` (n,) rad; at constant deceleration it covers qd stop / 2.
     """
-    if not qd.any():  # one after the other: each lets the arm get there within `stop` anew
-        return [Waypoint(stop, target, qd)]
+    if not qd.any():
+        return [Waypoint(hold, target, qd)]
     held = target + qd * hold
     rest = held + qd * stop / 2
     return [Waypoint(hold, held, qd), Waypoint(hold + stop, rest, np.zeros_like(qd))]

@@ -91,9 +91,10 @@ def _checked(path: Path, content: dict[str, Any]) -> Arm:
     if not stopping.get("source"):
         raise ArmError(f"{path}: stopping: expected the source of the time")
     slow = stopping.get("acceleration", 0.0)
-    if not isinstance(slow, float) or not 0.0 <= slow <= 100.0:
+    if not isinstance(slow, int | float) or not 0.0 <= slow <= 100.0:
         raise ArmError(f"{path}: stopping: acceleration: expected 0 to 100 rad/s^2, got {slow!r}")
-    fields = {**content, "stopping": (time, str(stopping["source"])), "stop_acceleration": slow}
+    words = str(stopping["source"])
+    fields = {**content, "stopping": (time, words), "stop_acceleration": float(slow)}
     defaults: dict[str, Any] = {"robot": "", "robot_file": {}, "filter": {}}
     return Arm(name=path.stem, **{**defaults, **fields})
 

@@ -82,7 +82,7 @@ def build(values: Mapping[str, str]) -> list[NodeSpec]:
         "monitor_node": ({"output": kind}, {f"~/{kind}_out": topic}),
     }
     defaults = {
-        "filter_node": {"stop_acceleration": arm.stop_acceleration, **arm.filter},
+        "filter_node": dict(arm.filter),
         "monitor_node": {
             "stop_acceleration": arm.stop_acceleration,
             **{k: v for k, v in arm.filter.items() if k == "base_frames"},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,6 @@ from safety_filter.nodes import conversion
 from safety_filter.nodes.conversion import Array
 from safety_filter.nodes.qos import COMMAND
 
-ZEROS_AT_END = 5  # messages
 OUTPUTS = ("joint_velocity", "joint_position", "trajectory", "twist")
 
 
@@ -45,10 +44,6 @@ class OutputParams:
         0.03, "rad", 0.001, 0.5, "commanded positions lead the measured ones by at most this,"
         " which the arm may move on after a stop; tracking_error has to cover it",
     )  # fmt: skip
-    stop_acceleration: float = param(
-        0.0, "rad/s^2", 0.0, 100.0, "where zeros take over, the fastest joint slows down like"
-        " this, for an arm that aborts on steps; 0: at once; trajectories have their own stop",
-    )  # fmt: skip
     trajectory_rate: float = param(50.0, "Hz", 5.0, 500.0, "rate of trajectories")
     trajectory_hold: float = param(
         0.1, "s", 0.01, 1.0, "a trajectory keeps its velocity for so long when no other follows"
@@ -56,14 +51,6 @@ class OutputParams:
     trajectory_stop: float = param(
         0.2, "s", 0.02, 2.0, "and comes to rest within this: not less than the arm needs"
     )
-
-
-def until_rest(at_rest: Callable[[], bool]) -> Iterator[None]:
-    """As often as zeros have to go out at the end: a few times, and until the arm is at rest."""
-    sent = 0
-    while sent < ZEROS_AT_END or not at_rest():
-        yield
-        sent += 1
 
 
 class ArmOutput:
@@ -78,7 +65,6 @@ class ArmOutput:
         self._params, self._period = params, period
         self._positions = JointPositions(params.position_lead)
         self._names: list[str] = []
-        self._moving = np.zeros(0), np.zeros(6)  # velocities and twist that went out last
         self._last = (-math.inf, False)  # time of the last trajectory, and if it moved
         self._array, self._twist = Float64MultiArray(), TwistStamped()
         self._twist.header.frame_id = frame
@@ -96,15 +82,8 @@ class ArmOutput:
         """Name the joints, as trajectories do."""
         self._names = list(joint_names)
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether what went out last was zeros."""
-        qd, twist = self._moving
-        return not (qd.any() or twist.any())
-
-    def follow(self, qd: Array, twist: Array, measured: Array | None) -> None:
+    def follow(self, qd: Array, measured: Array | None) -> None:
         """Go along with velocities that somebody else publishes, to take over without a jump."""
-        self._moving = qd, twist
         if self.needs_state:
             self._positions.follow(qd, measured, self._period)
 
@@ -117,7 +96,6 @@ class ArmOutput:
         """
         if not (np.isfinite(qd).all() and np.isfinite(twist).all()):
             qd, twist = np.zeros(len(self._names)), np.zeros(6)
-        self._moving = qd, twist = self._eased(qd, twist)
         if self.kind == "joint_velocity":
             self._array.data = array("d", qd)
             self._publisher.publish(self._array)
@@ -132,16 +110,6 @@ class ArmOutput:
                 self._publisher.publish(self._array)
             else:
                 self._send_trajectory(target, qd, now)
-
-    def _eased(self, qd: Array, twist: Array) -> tuple[Array, Array]:
-        """The velocities to send: zeros are approached from what went out last."""
-        deceleration = self._params.stop_acceleration
-        if qd.any() or twist.any() or self.kind == "trajectory" or deceleration == 0.0:
-            return qd, twist
-        last_qd, last_twist = self._moving
-        speed = float(np.abs(last_qd).max(initial=0.0))
-        left = speed - deceleration * self._period
-        return (left / speed * last_qd, left / speed * last_twist) if left > 0.0 else (qd, twist)
 
     def _send_trajectory(self, target: Array, qd: Array, now: float) -> None:
         """At its own rate, and at once when the arm has to stop."""

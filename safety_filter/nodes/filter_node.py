@@ -38,7 +38,7 @@ from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.flight import recorder as flight
 from safety_filter.nodes import conversion, filter_state, monitor_watch, tool_pose
-from safety_filter.nodes.arm_output import OutputParams, until_rest
+from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.command_input import CommandInput, CommandParams
 from safety_filter.nodes.filter_outputs import FilterOutputs
@@ -53,6 +53,7 @@ from safety_filter.nodes.robot import RobotInput, RobotParams
 from safety_filter.nodes.teller import StateTeller
 from safety_filter.nodes.ticks import TickStream
 
+ZEROS_AT_END = 5
 STOP_ANSWER = "stopped until ~/reset; a software stop, not an emergency stop"
 BRAKING = 1.0  # s that a deactivation waits for the arm's velocity command to reach zero
 
@@ -171,10 +172,9 @@ class FilterNode(ManagedNode):
         """End the loop; the last that goes out are zeros, before anything else may fail."""
         self._loop.stop()
         self._decision = None
-        period = 1.0 / self._tuning.value.rate
-        for _ in until_rest(lambda: self._out.at_rest):
+        for _ in range(ZEROS_AT_END):
             self._stand()
-            time.sleep(period)
+            time.sleep(0.004)
         self._teller.stop()
         self._ticks.publish()
 

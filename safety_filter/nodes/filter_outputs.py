@@ -72,12 +72,7 @@ class FilterOutputs:
         elif taking_over:
             arm.publish(np.zeros(self._n), np.zeros(6), measured, now)
         else:
-            arm.follow(qd, twist, measured)
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether what went to the arm last, from here, was zeros."""
-        return self._arm is None or self._arm.at_rest
+            arm.follow(qd, measured)
 
     def zeros(self, now: float, joints: JointSample | None, age: float, taking_over: bool) -> None:
         """Stand still; arguments as in `publish`."""

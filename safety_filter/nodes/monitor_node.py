@@ -19,13 +19,15 @@ import time
 from collections import deque
 
 import numpy as np
+from rclpy.task import Future
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64MultiArray, UInt64
 from std_srvs.srv import Trigger
 
 from safety_filter.core.wire import track_fault
+from safety_filter.monitor.ramp import Ramp
 from safety_filter.nodes import conversion
-from safety_filter.nodes.arm_output import ArmOutput, until_rest
+from safety_filter.nodes.arm_output import ArmOutput
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, ManagedNode, run
 from safety_filter.nodes.inputs import JointInput, Source
 from safety_filter.nodes.loop import SWITCH_INTERVAL, ControlLoop
@@ -37,6 +39,7 @@ from safety_filter.nodes.qos import NEWEST
 from safety_filter.nodes.robot import RobotInput
 
 RESET_SPEED = 0.05  # rad/s of the fastest joint: no command beyond is released by a reset
+STOPPING = 1.0  # s at most that a deactivation waits for the arm to be sent zeros
 HEARTBEAT = 0.016  # s from one sign of life to the next, sent after a tick's command
 
 
@@ -60,7 +63,8 @@ class MonitorNode(ManagedNode):
         self._gaps: deque[float] = deque(maxlen=100)
         self._fault, self._fault_since = "", math.inf  # since when the filter is at fault
         self._latched = ""
-        self._untold = False  # whether the filter has yet to be asked to stop
+        self._untold = False  # whether the filter has yet to be told to stop
+        self._asked: Future | None = None
         self._collision = ""
         self._passing = False
         self._share = 0.0  # of the command that is passed on: from zeros it comes back in steps
@@ -110,6 +114,8 @@ class MonitorNode(ManagedNode):
         self._joints.configure(robot.arm_joints, robot.finger_joints)
         self._out.configure(robot.arm_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
+        p = self.params
+        self._ramp = Ramp(p.stop_acceleration, p.silence, len(robot.arm_joints))
 
         self._last_tick = time.monotonic()
         self._ticks = 0
@@ -117,17 +123,20 @@ class MonitorNode(ManagedNode):
         self._loop.start()  # with zeros until activation
 
     def deactivate(self) -> None:
-        """Zeros from the next tick on."""
+        """Zeros from the next tick on, or as soon as `stop_acceleration` allows."""
         super().deactivate()
         self._passing = False
         time.sleep(2.0 / self.params.rate)
+        deadline = time.monotonic() + STOPPING
+        while not self._ramp.at_rest and not self.failure and time.monotonic() < deadline:
+            time.sleep(2e-3)
 
     def cleanup(self) -> None:
         """End the loop; the last that goes out are zeros."""
         self._loop.stop()
-        for _ in until_rest(lambda: self._out.at_rest):
+        for _ in range(5):
             self._publish(self._zeros)
-            time.sleep(1.0 / self.params.rate)
+            time.sleep(0.004)
 
     # -- inputs (taken at the start of each tick) -------------------------------------------------
 
@@ -171,7 +180,8 @@ class MonitorNode(ManagedNode):
 
     def _on_reset(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         now = time.monotonic()
-        reason = self._filter_fault(now) or self._input_fault(now) or self._in_motion()
+        command = self._command  # the loop may take another one meanwhile
+        reason = self._filter_fault(now) or self._input_fault(now) or _in_motion(command)
         if reason:
             answer.success, answer.message = False, f"not reset: {reason}"
             return answer
@@ -179,17 +189,6 @@ class MonitorNode(ManagedNode):
         self._gaps.clear()
         answer.success, answer.message = True, "reset"
         return answer
-
-    def _in_motion(self) -> str:
-        """Why a reset would start the arm, or ''."""
-        assert self._command is not None
-        speed = float(np.abs(self._command[1]).max())
-        if speed <= RESET_SPEED:
-            return ""
-        return (
-            f"filter: commands {speed:.2f} rad/s, expected at most {RESET_SPEED:g}: a reset must"
-            " not start the arm; stop the filter (filter_node/stop) or its command first"
-        )
 
     # -- the watch ----------------------------------------------------------------------------
 
@@ -247,12 +246,13 @@ class MonitorNode(ManagedNode):
             self._latch(f"filter: late {len(self._gaps)} times within a second")
         if self._latched or fault or not self.active:
             self._share = 0.0
-            self._publish(self._zeros)
+            self._publish(self._ramp.step(self._zeros, now, False))
         else:
             assert self._command is not None
             self._passing = True
             self._share = min(1.0, self._share + 1.0 / max(1.0, p.rate * p.resume_time))
-            self._publish(self._share * self._command[1])
+            wanted = self._share * self._command[1]
+            self._publish(self._ramp.step(wanted, now, self._share == 1.0))
         if self._ticks % beat_every(p.rate) == 0:
             self._heartbeat.publish(UInt64(data=self._ticks))
         self._tell(now)
@@ -266,8 +266,15 @@ class MonitorNode(ManagedNode):
         self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
-        if self._untold and self._stop_filter.service_is_ready():
-            self._stop_filter.call_async(Trigger.Request())
+        if not (self._untold and self._stop_filter.service_is_ready()):
+            return
+        if self._asked is not None:  # a filter that died never answers
+            self._stop_filter.remove_pending_request(self._asked)
+        self._asked = self._stop_filter.call_async(Trigger.Request())
+        self._asked.add_done_callback(self._on_stopped)
+
+    def _on_stopped(self, answer: Future) -> None:
+        if answer.exception() is None and answer.result().success:
             self._untold = False
 
     def _check(self, now: float) -> None:
@@ -347,6 +354,17 @@ class MonitorNode(ManagedNode):
             **self._figures,
         }
         self.publish_state(level, message, values)
+
+
+def _in_motion(command: tuple[float, np.ndarray] | None) -> str:
+    """Why a reset would start the arm, or ''."""
+    speed = 0.0 if command is None else float(np.abs(command[1]).max(initial=0.0))
+    if speed <= RESET_SPEED:
+        return ""
+    return (
+        f"filter: commands {speed:.2f} rad/s, expected at most {RESET_SPEED:g}: a reset must"
+        " not start the arm; stop the filter (filter_node/stop) or its command first"
+    )
 
 
 def main() -> int:

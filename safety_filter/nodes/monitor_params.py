@@ -24,6 +24,11 @@ class MonitorParams(RobotParams, OutputParams, LoopParams):
     late_limit: int = param(
         3, "-", 1, 100, "as many gaps of the filter within a second also stop until ~/reset"
     )
+    stop_acceleration: float = param(
+        0.0, "rad/s^2", 0.0, 100.0, "for an arm that aborts on steps: zeros that take over, and"
+        " the command after them, are approached at this by the joint that has the most to change;"
+        " 0: at once; else 2 or more, so that top speed / 2 / this stays below horizon",
+    )  # fmt: skip
     resume_time: float = param(
         0.1, "s", 0.0, 2.0, "after zeros, commands come back in full within this time",
         runtime=True,
@@ -53,6 +58,8 @@ def _timing(p: MonitorParams) -> str | None:
         return f"silence {p.silence:g} s must be at least two periods of rate {p.rate:g} Hz"
     if p.latch_after < p.silence:
         return f"latch_after {p.latch_after:g} s must be at least silence {p.silence:g} s"
+    if 0.0 < p.stop_acceleration < 2.0:
+        return f"stop_acceleration {p.stop_acceleration:g} rad/s^2 must be 0, or at least 2"
     return None
 
 

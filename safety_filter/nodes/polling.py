@@ -7,7 +7,9 @@ takes the newest message at the start of its tick, a worker takes what came sinc
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile
 
 T = TypeVar("T")
+LEASE = 30.0  # s after which the middleware has noticed that a process is gone
 
 
 class _NotForExecutors(CallbackGroup):
@@ -44,6 +47,7 @@ class Polled(Generic[T]):
             durability=qos.durability,
         )
         self._node = node
+        self._several = math.inf  # since when the topic has more than one publisher
         self._lock = threading.Lock()
         self._subscription = node.create_subscription(
             message, topic, lambda _: None, profile, callback_group=_NotForExecutors()
@@ -52,17 +56,18 @@ class Polled(Generic[T]):
     def rivals(self) -> str:
         """Which nodes publish the topic, if several do, in words; else ''.
 
-        A process that was started again has the name of the one that died, whose end the
-        middleware may take seconds to notice: they count as one.
+        Two of one name are told after `LEASE` alone: the first may have died and been started
+        again.
         """
-        node = self._node
-        infos = node.get_publishers_info_by_topic(self._subscription.topic_name)
-        names = sorted({f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos})
-        if len(names) < 2:
+        topic, now = self._subscription.topic_name, time.monotonic()
+        infos = self._node.get_publishers_info_by_topic(topic)
+        names = sorted(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos)
+        self._several = min(self._several, now) if len(names) > 1 else math.inf
+        if len(set(names)) < 2 and now - self._several < LEASE:
             return ""
         return (
-            f"{len(names)} nodes publish {self._subscription.topic_name} ({', '.join(names)}),"
-            " expected one: the newest message would hide what the others see; merge them"
+            f"{len(names)} nodes publish {topic} ({', '.join(names)}), expected one: the newest"
+            " message would hide what the others see; merge them"
         )
 
     def drain(self) -> Iterator[T]:

@@ -75,9 +75,9 @@ def arm_of(folder: Path, kind: str) -> Iterator[tuple[Rig, Arm, ProcessGroup]]:
     """Filter and monitor in series before a fake controller of `kind`."""
     specs = []
     for name, role in ((FILTER, "fallback"), (MONITOR, "out")):
-        # Long enough not to be over when it comes late on a busy machine
-        late = {"trajectory_hold": 1.0, "trajectory_stop": 0.5}
-        spec = graph.NODES[name].with_parameters(output=kind, **late, **PATIENT[name])
+        # Long enough not to be over when it comes late on a busy machine; what stands is then
+        # approached in as long
+        spec = graph.NODES[name].with_parameters(output=kind, trajectory_hold=1.0, **PATIENT[name])
         remappings = tuple(r for r in spec.remappings if "joint_velocity_" + role not in r[0])
         remappings += ((f"~/{kind}_{role}", f"arm/{kind}"),)
         specs.append(graph.replace(spec, remappings=remappings))
