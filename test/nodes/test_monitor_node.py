@@ -125,10 +125,12 @@ def _impostor(folder: Path, **parameters: Any) -> Iterator[tuple[Rig, Impostor]]
     with running(folder, graph.NODES[MONITOR].with_parameters(**parameters)):
         rig = Rig("arm/joint_velocity")
         impostor = Impostor(rig)
-        rig.wait_passing(MONITOR)
-        yield rig, impostor
-        impostor.close()
-        rig.close()
+        try:
+            rig.wait_passing(MONITOR)
+            yield rig, impostor
+        finally:
+            impostor.close()
+            rig.close()
 
 
 @pytest.fixture
@@ -228,6 +230,7 @@ def test_after_zeros_a_command_comes_back_without_a_step(tmp_path: Path) -> None
         rig.wait_state(MONITOR, "ZERO obstacles: silent")
         rig.wait_still()
         start = time.monotonic()
+        assert all(not qd.any() for _, qd in rig.watch(0.2))
         rig.tracks = empty_tracks()
         rig.wait(lambda: rig.qd[0] == 0.04, EVENT_SECONDS, "the whole command again")
         share = [qd[0] / 0.04 for _, qd in rig.commands_since(start)]
@@ -285,6 +288,7 @@ def test_zeros_and_what_follows_them_come_at_the_acceleration_that_the_arm_takes
         rig.wait(lambda: rig.qd[0] == 0.8, EVENT_SECONDS, "the whole command")
         for again in range(2):
             start = time.monotonic()
+            rig.watch(0.2)
             rig.tracks = None if again == 0 else empty_tracks()
             rig.wait(lambda a=again: rig.qd[0] == 0.8 * a, EVENT_SECONDS, "its end")
             qd = np.array([qd for _, qd in rig.commands_since(start)])

@@ -24,13 +24,13 @@ def test_two_publishers_of_one_name_are_told_once_neither_can_have_died(
     context = Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = Node("reader", context=context)
-        polled = Polled(node, Float64, "shared", NEWEST)
+        reader = Node("reader", context=context)
+        polled = Polled(reader, Float64, "shared", NEWEST)
         twins = [Node("twin", context=context) for _ in range(2)]
         for twin in twins:
             twin.create_publisher(Float64, "shared", NEWEST)
         end = time.monotonic() + 20.0
-        while node.count_publishers("shared") < 2:
+        while reader.count_publishers("shared") < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
         assert polled.rivals() == ""
@@ -38,9 +38,11 @@ def test_two_publishers_of_one_name_are_told_once_neither_can_have_died(
         time.sleep(0.3)
         assert polled.rivals().startswith("2 nodes publish /shared (/twin, /twin), expected one")
         twins[1].destroy_node()
-        while node.count_publishers("shared") > 1:
+        while reader.count_publishers("shared") > 1:
             assert time.monotonic() < end
             time.sleep(0.05)
         assert polled.rivals() == ""
+        for node in (reader, twins[0]):
+            node.destroy_node()
     finally:
         rclpy.try_shutdown(context=context)
