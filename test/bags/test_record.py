@@ -205,6 +205,7 @@ def test_a_bag_played_through_topics_drives_a_live_filter(
         rig = Rig()
         request.addfinalizer(rig.close)
         rig.joints_on, rig.twist, rig.tracks = False, None, None
+        rig.node.destroy_publisher(rig._cloud_pub)  # beside the bag's it would be a second source
         rig.wait(lambda: rig.message(NODE).startswith("STOPPED"), START_SECONDS, "the filter")
         tables: list[tk.Table] = []  # every step, however busy the machine is
         rig.node.create_subscription(
