@@ -14,11 +14,17 @@ _ESTABLISHED = 15  # sightings from which on a track is a thing: what was never 
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 _RESTED = 0.05  # m/s below which what was last seen of a thing is that it rested
 _OVERLOOKED = 0.3  # how likely what is in view is not seen in a picture
+_SAMPLES = 40  # places where what moves on may be
+_GRAVITY = 9.81  # m/s^2
+_FALLS = 0.1  # s for which what was let go of falls, however little it shows
+_FALLEN = 0.01  # m lower than before from which on it falls still
+_LANDED = 0.1  # m/s, sigma of the velocity of what has come down
 _LEFT = 0.9  # how likely what has left its place moves
 
 
-def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
-    """Move a track on by `dt` s: at rest or in motion, or with the samples of its `hideout`.
+def coast(track: Track, p: PerceptionParams, support: bool, stamp: float, dt: float) -> None:
+    """Move a track on by `dt` s to `stamp`: at rest or in motion, or with the samples of its
+    `hideout`.
 
     The sigmas of what moves out of sight are bounded: an unseen thing can only be where nothing
     is seen, behind what hides it. Without the bound its margin would outgrow the room.
@@ -27,19 +33,58 @@ def coast(track: Track, p: PerceptionParams, support: bool, dt: float) -> None:
         track.hideout.advance(dt, p.hidden_acceleration, _rng(track))
         track.motion = Motion.of(track.hideout.state, _LEFT)
         return
+    if track.falling is not None:
+        _fall(track, p, dt)
+        return
     if support:
         rest = track.motion.rest.predicted(dt, _REST_ACCEL)
         track.motion = Motion.of(rest, 0.0)
         return
     # It may speed up for as long as it is out of sight, not anew with each picture.
     accel = p.accel_quiet * float(np.sqrt(1 + track.misses))
-    starts = p.unseen_start_rate if track.misses and not _moved(track) else p.start_rate
+    hidden_at_rest = track.misses and not _moved(track)
+    starts = _sets_out(p, stamp - track.last_seen) if hidden_at_rest else p.start_rate
     motion = track.motion.predicted(dt, accel, starts, p.stop_rate)
     if track.misses:
         most = p.initial_speed / max(float(np.linalg.norm(motion.move.x[3:])), 1e-9)
         move = motion.move.slowed(min(1.0, most)).confined(p.unseen_sigma, p.unseen_speed)
         motion = Motion(motion.rest, move, motion.moving)
     track.motion = motion
+
+
+def _sets_out(p: PerceptionParams, unseen: float) -> float:
+    """How often what went out of sight at rest sets out, 1/s, after `unseen` s of rest.
+
+    Of all such things a share sets out some time, the others stay: the longer one did not come
+    out, the more likely it is one of those that stay.
+    """
+    waiting = p.unseen_starters * np.exp(-p.unseen_start_rate * unseen)
+    return float(p.unseen_start_rate * waiting / (waiting + 1.0 - p.unseen_starters))
+
+
+def _fall(track: Track, p: PerceptionParams, dt: float) -> None:
+    """Have a track fall freely for `dt` s, down to the table at most."""
+    state = track.motion.move.predicted(dt, p.accel_quiet)
+    state.x[2] -= _GRAVITY * dt**2 / 2
+    state.x[5] -= _GRAVITY * dt
+    track.motion = Motion.carried(state)
+    lowest = p.table_z + float(track.box[2])
+    if state.x[2] <= lowest:
+        state.x[2] = lowest
+        land(track)
+
+
+def falls_no_more(track: Track, z: float, stamp: float) -> bool:
+    """Whether what was let go of a while ago is seen at a height z, m, as high as before."""
+    return (track.falling is not None and stamp - track.falling > _FALLS
+            and z > float(track.sight.x[2]) - _FALLEN)
+
+
+def land(track: Track) -> None:
+    """End the fall of a track where it is now."""
+    state = track.state
+    track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], _LANDED), 0.5)
+    track.sight, track.falling = track.state, None
 
 
 def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
@@ -53,11 +98,17 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
     if support:
         return True
     if track.hideout is None:
-        # At rest or moving on: that there is nothing to be seen speaks against a place in view.
-        hidden = hides(np.stack([track.motion.rest.x[:3], track.motion.move.x[:3]]), track.half)
-        track.motion = track.motion.weighed(np.where(hidden, 1.0, _OVERLOOKED))
-        expected = bool(hidden.any())
-        if track.attached or not track.clean or track.hits < _ESTABLISHED or expected:
+        # At rest or moving on: that there is nothing to be seen speaks against a place in view,
+        # and of what may have set out, against all that would have come out of the shadow.
+        move = track.motion.move
+        may_be = _rng(track).multivariate_normal(move.x[:3], move.p[:3, :3], _SAMPLES,
+                                                 method="cholesky")
+        hidden = hides(np.vstack([track.motion.rest.x[:3], move.x[:3], may_be]), track.half)
+        share = np.array([hidden[0], hidden[2:].mean()])
+        track.motion = track.motion.weighed(share + (1.0 - share) * _OVERLOOKED)
+        expected = bool(hidden[:2].any())
+        falls = track.falling is not None
+        if track.attached or falls or not track.clean or track.hits < _ESTABLISHED or expected:
             return expected
         track.hideout = Hideout.since(track.sight, stamp - track.last_seen,
                                       p.hidden_acceleration, p.initial_speed, _rng(track))

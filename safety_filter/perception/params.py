@@ -13,6 +13,9 @@ class PerceptionParams:
 
     # detector
     score_min: float = param(0.5, '-', 0.01, 0.99, 'lowest score of a detection', True)
+    faint_score: float = param(
+        0.1, '-', 0.01, 0.99, 'the same of what shows again a support that is tracked already',
+        True)
     sure_score: float = param(
         0.75, '-', 0.01, 1.0, 'a lower score does not split a part off a larger surface')
     mask_grow_px: int = param(3, 'px', 0, 12, 'how far depth may extend a mask beyond its edge')
@@ -65,8 +68,11 @@ class PerceptionParams:
         ' centre; looking on does not lessen it')
     start_rate: float = param(
         0.3, '1/s', 0.0, 10.0, 'how often what rests sets out')
+    unseen_starters: float = param(
+        0.6, '-', 0.0, 0.99, 'how likely what goes out of sight at rest sets out some time: nobody'
+        ' sees it begin')
     unseen_start_rate: float = param(
-        1.5, '1/s', 0.0, 10.0, 'the same for what goes out of sight at rest: nobody sees it begin')
+        2.5, '1/s', 0.0, 10.0, 'how often it then does')
     stop_rate: float = param(0.5, '1/s', 0.0, 10.0, 'how often what moves stops')
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
     gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')

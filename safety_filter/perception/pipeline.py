@@ -25,6 +25,7 @@ from safety_filter.perception.detector import Detection
 from safety_filter.perception.gaze import AttentionMap, drawn
 from safety_filter.perception.hidden import behind
 from safety_filter.perception.kalman import State
+from safety_filter.perception.memory import SupportMemory
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.parts import merge_parts
 from safety_filter.perception.pursuit import Pursuit
@@ -135,7 +136,7 @@ class Perception:
         self.classes, self.colours = Classes(), Colours()
         self.pursuit = Pursuit()
         self._tool: tuple[float, F64] | None = None
-        self._masks: dict[int, Detection] = {}
+        self.memory = SupportMemory(self.supports)
 
     def instruct(self, instruction: str) -> None:
         """Take the words of a new task: the target is forgotten, the tracks are not."""
@@ -171,8 +172,10 @@ class Perception:
         dt = 0.0 if last is None else stamp - last
         robot = self.robot_mask.view(depth, q, opening, k, t_base_cam)
         t_robot = perf_counter()
-        detections = self.detector.detect(rgb, p.score_min)
-        remembered = self._overlooked(detections, robot.mask)
+        boxes = self.detector.detect(rgb, min(p.score_min, p.faint_score))
+        detections = [d for d in boxes if d.score >= p.score_min]
+        remembered = self.memory.overlooked(
+            detections, [d for d in boxes if d.score < p.score_min], depth.shape)
         t_detect = perf_counter()
         things = self._blobs(detections, remembered, depth, k, t_base_cam, robot.mask,
                              robot.t_base_tool[:3, 3])
@@ -191,7 +194,7 @@ class Perception:
 
         things = self.tracker.update(things, complete, hides, dt)
         owner = np.zeros(depth.shape, np.int32)
-        self._remember(things, depth.shape)
+        self.memory.keep(self.tracker.tracks, things, depth.shape)
         for track in self.tracker.tracks:
             if track.blob >= 0 and track.confirmed:
                 blob = things[track.blob]
@@ -224,39 +227,6 @@ class Perception:
         return PerceptionResult(stamp, tracks, objects, detections, owner, robot.mask, selection,
                                 held, fault, self.names, {n: 1e3 * t for n, t in timings.items()})
 
-    def _remember(self, things: Sequence[bl.Blob], shape: tuple[int, ...]) -> None:
-        """Keep the masks of the supports; they stand still, and so does the camera."""
-        kept: dict[int, Detection] = {}
-        for track in self.tracker.tracks:
-            if track.class_id not in self.supports:
-                continue
-            if track.blob < 0:
-                if track.id in self._masks:
-                    kept[track.id] = self._masks[track.id]
-                continue
-            blob = things[track.blob]
-            mask = np.zeros(shape, np.bool_)
-            mask[blob.rows, blob.cols] = True
-            kept[track.id] = Detection(mask, np.zeros(4, np.float32), track.class_id, 0.0)
-        self._masks = kept
-
-    def _overlooked(self, detections: Sequence[Detection], robot: NDArray[np.bool_],
-                    ) -> list[Detection]:
-        """Supports that are tracked and in view but were not detected this time.
-
-        Without them their pixels would pass for obstacles, or for parts of what rests on them.
-        """
-        out = []
-        for memory in self._masks.values():
-            if memory.mask.shape != robot.shape:
-                continue
-            area = np.count_nonzero(memory.mask)
-            if not any(d.class_id in self.supports
-                       and np.count_nonzero(d.mask & memory.mask) > 0.3 * area
-                       for d in detections):
-                out.append(memory)
-        return out
-
     def _blobs(self, found: Sequence[Detection], remembered: Sequence[Detection], depth: F32,
                k: F64, t_base_cam: F64, robot: NDArray[np.bool_], tool: F64) -> list[bl.Blob]:
         """Blobs of what was found, then of depth that neither it nor memory explains."""
@@ -273,8 +243,7 @@ class Perception:
             detections, depth, points, above, valid, labels, robot, flat, p.table_z,
             p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step,
             p.sure_score)
-        # A score of zero marks memory: it owns pixels, but is no sighting.
-        things = [b for b in blobs if b.score > 0.0]
+        things = [b for b in blobs if b.score > 0.0]  # memory is no sighting
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)

@@ -24,6 +24,7 @@ GRACE = 3.0  # s after which it is in any case
 SETTLE = 1.0  # s within which an object let go of comes to lie
 FALL = 0.03  # m of fall after which it may lie otherwise than it was held
 LET_GO = 0.1  # m/s, sigma of the velocity of an object let go of, if it moves then
+FALLEN = 1.0  # m/s, the same downwards: how long it has been falling is not known
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ class HoldDetector:
             track.attached = False
             # It no longer moves as the tool does; how it moves is to be seen. If it falls, then
             # away from the arm, which need not shy from that.
-            state = track.state
-            track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], LET_GO), 0.5)
+            state = State.at(track.position, track.state.p[:3, :3], LET_GO)
+            state.p[5, 5] = FALLEN**2
+            track.motion, track.sight, track.falling = Motion.carried(state), state, grip.stamp
             self.released = (track.id, grip.stamp)
             self._height = float(state.x[2])
         self.held, self._anchor = None, None

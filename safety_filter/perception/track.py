@@ -47,6 +47,7 @@ class Track:
     seen_well: float = 0.0  # until when it was seen well enough to tell whether it moves, s
     hidden: bool = False  # unseen because something nearer stands there
     attached: bool = False  # moves with the tool
+    falling: float | None = None  # since when, s: let go of, neither come down nor seen at rest
     blob: int = -1  # index of its blob in the last picture, -1 for none
     confirmed: bool = False
     offset: F64 | None = None  # (3,) from the mean of the visible points to the centre

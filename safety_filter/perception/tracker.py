@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception.association import associate, mismatch
 from safety_filter.perception.blobs import Blob
-from safety_filter.perception.coast import coast, out_of_sight, stays
+from safety_filter.perception.coast import coast, falls_no_more, land, out_of_sight, stays
 from safety_filter.perception.hidden import Hides
 from safety_filter.perception.kalman import State, jump_noise
 from safety_filter.perception.motion import Motion
@@ -68,7 +68,7 @@ class Tracker:
                 p[3:, 3:] = 0.02**2 * np.eye(3)
                 track.motion = Motion.carried(State(np.concatenate([x, v]), p))
             else:
-                coast(track, self.params, track.class_id in self.supports, dt)
+                coast(track, self.params, track.class_id in self.supports, stamp, dt)
 
     def update(self, blobs: Sequence[Blob], measure: Measure,
                hides: Hides, dt: float) -> list[Blob]:
@@ -215,6 +215,7 @@ class Tracker:
 
     def _correct(self, track: Track, blob: Blob, seen: Measurement, dt: float,
                  part: bool) -> None:
+        assert self.stamp is not None
         p = self.params
         r, area = seen.covariance, seen.pixels * seen.distance**2
         if track.attached:
@@ -238,9 +239,11 @@ class Tracker:
                 move = State(move.x, move.p + jump_noise(dt, p.turn_speed, along))
                 motion = Motion(motion.rest, move, motion.moving)
         track.motion = motion.updated(centre, r)
+        if falls_no_more(track, float(centre[2]), self.stamp):
+            land(track)
         track.hits += 1
         track.misses = 0
-        track.last_seen = self.stamp if self.stamp is not None else 0.0
+        track.last_seen = self.stamp
         track.hidden, track.hideout, track.sight = False, None, track.state
         # What hardly shows is easily taken for something else
         say = min(1.0, area / track.reference) ** 2 if track.reference > 0.0 else 1.0
