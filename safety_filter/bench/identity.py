@@ -13,8 +13,8 @@ from safety_filter.demo.summary import versions
 PACKAGE = Path(__file__).resolve().parent.parent
 PARTS = ("bench", "core", "perception", "sim", "vla")
 """The subpackages that an episode imports; nodes and documents may change during a run."""
-LIBRARIES = ("python", "numpy", "numba", "pin", "daqp", "pybullet", "torch", "transformers",
-             "onnxruntime", "opencv-python")
+LIBRARIES = ("python", "numpy", "scipy", "numba", "pin", "daqp", "pybullet", "torch",
+             "transformers", "onnxruntime", "opencv-python")
 
 
 @cache

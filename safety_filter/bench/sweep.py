@@ -40,9 +40,12 @@ def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> in
 
     def add(to: Rows, options: Mapping[str, float], policy: str,
             perception: str, seeds: range) -> None:
-        if any(all(row[k] == v for k, v in options.items()) for row in to):
-            return
         jobs = [Job(seed, suite, method) for seed in seeds for suite in SUITES]
+        before = [row for row in to if all(row[k] == v for k, v in options.items())]
+        if any(row["n"] == len(jobs) for row in before):
+            return
+        for row in before:  # a worker died: scenes are missing
+            to.remove(row)
         config = Config(policy, perception, options=dict(options))
         lines = [e for e in processes(config, jobs, workers) if "error" not in e]
         to.append({**options, "n": len(lines),

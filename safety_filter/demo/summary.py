@@ -19,6 +19,7 @@ from safety_filter.stats import wilson
 SCHEMA_VERSION = 1
 _PACKAGES = (
     "numpy",
+    "scipy",
     "numba",
     "pin",
     "daqp",

@@ -171,7 +171,7 @@ def test_a_sweep_keeps_what_it_ran_best_first(
     ran: list[dict[str, Any]] = []
     stop = True
 
-    def engine(config: Config, jobs: list[Job], workers: int) -> list[dict[str, bool]]:
+    def engine(config: Config, jobs: list[Job], workers: int) -> list[dict[str, Any]]:
         if stop and config.options["gamma"] == 1.0:
             raise KeyboardInterrupt
         ran.append(config.options)
@@ -179,8 +179,9 @@ def test_a_sweep_keeps_what_it_ran_best_first(
         best = {"gamma": 0.5, "eps": 0.05, "weight": 1.0 if config.policy == "expert" else 10.0}
         assert min(j.seed for j in jobs) == (500000 if config.policy == "expert" else 510000)
         share = sum(config.options[k] == v for k, v in best.items()) / 3
-        return [{"safe_success": i < share * len(jobs), "success": True, "collided": share < 1.0}
-                for i in range(len(jobs))]
+        lines = [{"safe_success": i < share * len(jobs), "success": True, "collided": share < 1.0}
+                 for i in range(len(jobs))]
+        return [*lines[1:], {"error": "the worker died"}] if len(ran) == 3 else lines
 
     monkeypatch.setattr("safety_filter.bench.sweep.processes", engine)
     with pytest.raises(KeyboardInterrupt):
@@ -190,7 +191,8 @@ def test_a_sweep_keeps_what_it_ran_best_first(
     assert len(ran) == len(rows) == 18
     stop = False
     assert sweep("knows", 500000, 2, 1, tmp_path) == 0
-    assert len(ran) == 27 + 5 and len({str(o) for o in ran[:27]}) == 27
+    assert len(ran) == 1 + 27 + 5, "what lost a scene runs again, and nothing else"
+    assert len({str(o) for o in ran}) == 27
     finals = json.loads((tmp_path / "knows.json").read_text())["finals"]
     assert [finals[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 10.0]
     assert finals[0]["n"] == 2 * rows[0]["n"]
