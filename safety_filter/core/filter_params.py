@@ -141,9 +141,9 @@ class FilterParams:
 
     # objective
     angular_length: float = param(
-        0.3, 'm', 0.01, 3.0, 'length that weighs angular against linear velocity')
+        0.08, 'm', 0.01, 3.0, 'length that weighs angular against linear velocity')
     null_space_weight: float = param(
-        0.01, 'm^2', 1e-5, 10.0, 'weight of joint velocities under a twist command')
+        0.006, 'm^2', 1e-5, 10.0, 'weight of joint velocities under a twist command')
     joint_command_weight: float = param(
         1.0, 'm^2', 1e-5, 10.0, 'weight of joint velocities under a joint command')
     smoothing: float = param(

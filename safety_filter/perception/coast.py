@@ -71,6 +71,7 @@ def _fall(track: Track, p: PerceptionParams, dt: float) -> None:
     lowest = p.table_z + float(track.box[2])
     if state.x[2] <= lowest:
         state.x[2] = lowest
+        state.p[:3, :3] = track.sight.p[:3, :3]
         land(track)
 
 
@@ -128,9 +129,11 @@ def believed(track: Track, p: PerceptionParams, stamp: float) -> State:
     larger clearance for it than `unseen_sigma` says. What moved, or hangs in the air and so is
     carried, may have done anything that its acceleration allows since it was last seen well: two
     sigma hold that, up to `carried_sigma`. So they do of all samples of a hideout, and of how the
-    ends of what turns move beside its centre.
+    ends of what turns move beside its centre. What falls does so away from the arm.
     """
     state = track.state
+    if track.falling is not None:
+        return State.at(state.x[:3], track.sight.p[:3, :3], _LANDED)
     ends = track.turn.spin * float(np.hypot(*track.box[:2])) / 2
     if ends:
         state = State(state.x, state.p + np.diag([0.0, 0.0, 0.0, ends**2, ends**2, 0.0]))
