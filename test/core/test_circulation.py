@@ -60,10 +60,11 @@ def wall(trip: Trip) -> tuple[Array, Tracks]:
 
 
 def pocket(trip: Trip) -> tuple[Array, Tracks]:
-    """Return a goal behind four balls that leave a hole the hand does not fit through."""
+    """Return a goal behind four balls that leave a hole the hand does not fit through, tilted or
+    not."""
     middle = trip.tool + (0.0, 0.2, 0.0)
-    offsets = ((-0.08, 0.0), (0.08, 0.0), (0.0, 0.11), (0.0, -0.1))
-    balls = [track(middle + (x, 0.0, z), 0.06, id=4 + i) for i, (x, z) in enumerate(offsets)]
+    offsets = ((-0.098, 0.0), (0.098, 0.0), (0.0, 0.128), (0.0, -0.1))
+    balls = [track(middle + (x, 0.0, z), 0.078, id=4 + i) for i, (x, z) in enumerate(offsets)]
     return trip.tool + (0.0, 0.4, 0.0), np.concatenate(balls)
 
 
