@@ -32,13 +32,17 @@ def looking(eye: tuple[float, float, float], at: tuple[float, float, float]) -> 
 
 @dataclass
 class Cell:
-    """A table at z = 0 with things on it. `things`: name -> triangles (n, 3, 3) in base."""
+    """A table at z = 0 with things on it. `things`: name -> triangles (n, 3, 3) in base.
+
+    score: of every detection.
+    """
 
     k: F64 = field(default_factory=lambda: np.array(
         [[287.0, 0, 127.5], [0, 287.0, 127.5], [0, 0, 1.0]]))
     pose: F64 = field(default_factory=lambda: looking((1.12, 0.0, 0.72), (0.46, 0.0, 0.06)))
     things: dict[str, F64] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
+    score: float = 0.9
 
     def put(self, name: str, triangles: F64, at: tuple[float, float, float] | F64,
             yaw: float = 0.0, class_id: int | None = None) -> None:
@@ -64,7 +68,7 @@ class Cell:
 
     def detections(self, masks: dict[str, NDArray[np.bool_]]) -> list[Detection]:
         """Perfect detections of the things with a class."""
-        return [Detection(masks[n], np.zeros(4, np.float32), c, 0.9)
+        return [Detection(masks[n], np.zeros(4, np.float32), c, self.score)
                 for n, c in self.classes.items() if n in masks and masks[n].sum() > 8]
 
     def points(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sightings import BIN
+from looking import Bench
+from perception.solids import box
+from sightings import BIN, PLATE
 
+from safety_filter.core.wire import UNKNOWN_CLASS, Role
 from safety_filter.perception.blobs import Blob
 from safety_filter.perception.detector import Detection
 from safety_filter.perception.kalman import State
@@ -82,3 +85,28 @@ def test_what_is_tracked_no_more_is_forgotten():
 
 def test_a_memory_of_another_size_of_picture_is_not_used():
     assert remembering(square(20)).overlooked([], [], (80, 80)) == []
+
+
+@pytest.mark.parametrize(("score", "stays"), [(0.2, True), (0.05, False)])
+def test_a_plate_that_the_detector_hardly_names_stays_one(cell, score, stays):
+    """The arm over it changes the picture: 0.1 to 0.4 were left of a score of 0.9."""
+    bench = Bench(cell)
+    cell.put("plate", box((0.1, 0.08, 0.01)), (0.45, -0.1, 0.01), 0.0, PLATE)
+    for _ in range(20):
+        result = bench.look()
+    plate = int(result.objects["id"][0])
+    cell.score = score
+    for _ in range(75):  # longer than drop_hidden
+        result = bench.look()
+    ids, roles = result.objects["id"].tolist(), result.objects["role"].tolist()
+    assert (ids == [plate] and roles == [Role.SUPPORT]) == stays, (ids, roles)
+
+
+def test_a_faint_detection_of_what_is_no_support_is_none(cell, shapes):
+    bench = Bench(cell)
+    cell.put("cube", shapes["cube"], (0.5, 0.1, 0.022), 0.3, CUBE)
+    cell.score = 0.2
+    for _ in range(5):
+        result = bench.look()
+    assert result.detections == []
+    assert result.objects["class_id"].tolist() == [UNKNOWN_CLASS]
