@@ -104,8 +104,6 @@ class Circulation:
         pieces = b.obstacles[:count][b.obstacles['id'][:count] == track]
         if not len(pieces):  # a message without it has come since the rows were made
             return
-        if not len(pieces):  # a message without it has come since the rows were made
-            return
         up = np.array([0.0, 0.0, 1.0]) - ahead[2] * ahead
         if np.linalg.norm(up) < 0.3:  # straight down or up: the sides are those of the base frame
             up = np.array([1.0, 0.0, 0.0]) - ahead[0] * ahead
