@@ -14,7 +14,7 @@ _ESTABLISHED = 15  # sightings from which on a track is a thing: what was never 
 _REST_ACCEL = 0.02  # m/s^2, process noise of what rests
 _RESTED = 0.05  # m/s below which what was last seen of a thing is that it rested
 _OVERLOOKED = 0.3  # how likely what is in view is not seen in a picture
-_SAMPLES = 40  # places where what moves on may be
+_SPREAD = np.random.default_rng(0).standard_normal((40, 3))  # of where what moves on may be
 _GRAVITY = 9.81  # m/s^2
 _FALLS = 0.1  # s for which what was let go of falls, however little it shows
 _FALLEN = 0.01  # m lower than before from which on it falls still
@@ -102,8 +102,7 @@ def out_of_sight(track: Track, p: PerceptionParams, support: bool, stamp: float,
         # At rest or moving on: that there is nothing to be seen speaks against a place in view,
         # and of what may have set out, against all that would have come out of the shadow.
         move = track.motion.move
-        may_be = _rng(track).multivariate_normal(move.x[:3], move.p[:3, :3], _SAMPLES,
-                                                 method="cholesky")
+        may_be = move.x[:3] + _SPREAD @ np.linalg.cholesky(move.p[:3, :3]).T
         hidden = hides(np.vstack([track.motion.rest.x[:3], move.x[:3], may_be]), track.half)
         share = np.array([hidden[0], hidden[2:].mean()])
         track.motion = track.motion.weighed(share + (1.0 - share) * _OVERLOOKED)

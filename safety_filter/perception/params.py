@@ -77,7 +77,8 @@ class PerceptionParams:
     initial_speed: float = param(0.3, 'm/s', 0.01, 5.0, 'sigma of the velocity at first sight')
     gate_chi2: float = param(25.0, '-', 5.0, 100.0, 'association gate (chi^2, 3 dof)')
     gate_distance: float = param(0.12, 'm', 0.01, 1.0, 'association gate: never farther')
-    confirm_hits: int = param(2, '-', 1, 10, 'sightings before a track is published')
+    confirm_hits: int = param(2, '-', 1, 10, 'sightings before a track is'
+        ' published; what the first picture shows is at once')
     drop_visible: float = param(
         0.25, 's', 0.02, 10.0, 'an unseen track whose place is in view, and that can be nowhere'
         ' out of sight, is dropped after')

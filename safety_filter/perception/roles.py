@@ -62,7 +62,7 @@ class HoldDetector:
             if inside:
                 nearest = min(inside, key=lambda t: float(np.linalg.norm(in_tool(grip, t))))
                 self.held, self._anchor = nearest.id, in_tool(grip, nearest)
-                nearest.attached = True
+                nearest.attached, nearest.falling = True, None
                 self.released = None
         if self.released is not None:
             track = by_id.get(self.released[0])

@@ -43,6 +43,7 @@ class Tracker:
         self._lost: list[Track] = []
         self._next_id = 1
         self.stamp: float | None = None
+        self._begins = True  # the first picture: what it shows stood there before
 
     def predict(self, stamp: float, tool_motion: tuple[F64, F64] | None = None) -> None:
         """Bring every track to `stamp`, s.
@@ -53,6 +54,7 @@ class Tracker:
         Raises:
             ValueError: `stamp` is before the last one.
         """
+        self._begins = self.stamp is None
         dt = 0.0 if self.stamp is None else stamp - self.stamp
         if dt < 0:
             raise ValueError(f"stamp: expected >= {self.stamp}, got {stamp}; reset on a jump")
@@ -272,7 +274,7 @@ class Tracker:
             votes={blob.class_id: blob.score}, score=blob.score, sight=state,
             clean=bool(seen.sides.all()),
             reference=seen.pixels * seen.distance**2, blob=index,
-            confirmed=self.params.confirm_hits <= 1)
+            confirmed=self._begins or self.params.confirm_hits <= 1)
         old = self._find_again(track, blob, seen)
         if old is not None:
             self._lost.remove(old)

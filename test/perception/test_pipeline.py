@@ -102,7 +102,7 @@ def test_what_comes_to_touch_a_thing_that_the_detector_misses_is_covered(bench, 
         depth, masks = cell.picture()
         points = cell.points(depth)
         seen = (masks["cube"] | masks["other"]) & (points[..., 2] > 0.01)
-        if i >= 1:  # what is new is confirmed in the second picture
+        if i >= 1:  # what is new is confirmed in the second picture that shows it
             assert covered(result.tracks, points[seen]).mean() > 0.98
     assert np.linalg.norm(centre(only(result, 0)) - truth) < 0.006
 

@@ -42,11 +42,19 @@ def test_a_reversal_is_followed_within_three_pictures():
 
 def test_tentative_tracks_are_not_published_and_die_at_once():
     s = Scenario(confirm_hits=3)
+    s.step()
     s.step((np.array([0.4, 0, 0.1]), 3))
     assert not s.tracker.tracks[0].confirmed
     s.step()
     s.step()
     assert s.tracker.tracks == []
+
+
+def test_what_the_first_picture_shows_is_published_at_once():
+    """In 4264 of static-2 the arm set out before the second picture, beside a bottle."""
+    s = Scenario()
+    s.step((np.array([0.4, 0, 0.1]), 3))
+    assert s.only().id == 1
 
 
 def test_another_class_elsewhere_is_someone_new():
