@@ -15,7 +15,7 @@ from safety_filter.bench.teeth import TEETH, hard_cases
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel
 
-RUNS, HARD = 60, 6
+RUNS, HARD = 60, 10
 
 
 @pytest.fixture(scope='module')
