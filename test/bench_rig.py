@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from safety_filter.bench.engines import ray_cluster
-from safety_filter.bench.jobs import Config, Job
+from safety_filter.bench.engines import Runner, ray_cluster
+from safety_filter.bench.jobs import Config, Job, run_job
 
 BAD_SEED = 3
 
@@ -43,6 +49,28 @@ def dies_after(config: Config, job: Job) -> dict[str, Any]:
     return line(job)
 
 
-def on_ray(config: Config, jobs: list[Job]) -> list[dict[str, Any]]:
-    """The lines of `jobs` from a local Ray instance."""
-    return list(ray_cluster(config, jobs, None))
+def on_ray(config: Config, jobs: list[Job], address: str | None = None,
+           run: Runner = run_job) -> list[dict[str, Any]]:
+    """The lines of `jobs` from Ray: a local instance, or the cluster at `address`."""
+    return list(ray_cluster(config, jobs, address, run))
+
+
+@contextmanager
+def ray_head() -> Iterator[tuple[str, str]]:
+    """A Ray cluster of one machine; its address for those inside and for those elsewhere."""
+    with socket.socket() as one, socket.socket() as two:
+        for free in (one, two):
+            free.bind(("127.0.0.1", 0))
+        inside, outside = one.getsockname()[1], two.getsockname()[1]
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+               f"--port={inside}", f"--ray-client-server-port={outside}", "--num-cpus=2",
+               "--include-dashboard=false", "--disable-usage-stats"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(places)}) as head:
+        assert head.stdout is not None
+        try:
+            assert any("will now block" in line for line in head.stdout), "no cluster"
+            yield f"127.0.0.1:{inside}", f"ray://127.0.0.1:{outside}"
+        finally:
+            head.terminate()

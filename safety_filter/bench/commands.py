@@ -126,10 +126,18 @@ def _fault(arguments: argparse.Namespace) -> str | None:
         strange = [v for v in getattr(arguments, name) or () if v not in valid]
         if strange:
             return f"--{name}: unknown {', '.join(strange)}; expected of {', '.join(valid)}"
-    for name, least in (("episodes", 1), ("seed0", 0), ("workers", 1)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            return f"--{name}: expected at least {least}, got {value}"
+        twice = {v for v in getattr(arguments, name) or ()
+                 if getattr(arguments, name).count(v) > 1}
+        if twice:
+            return f"--{name}: {', '.join(sorted(twice))} more than once; expected each once"
+    fault = _too_small(arguments)
+    if fault:
+        return fault
+    blind = [name for name in arguments.methods or METHODS
+             if METHODS[name].knowledge == "perception"]
+    if (arguments.policy, arguments.perception) == ("expert", "real") and blind:
+        return ("--policy expert: has no attention, so with real perception nothing is ever the "
+                f"target of {', '.join(blind)}: add --perception truth, or leave them out")
     if arguments.address and not arguments.ray:
         return "--address: needs --ray"
     if arguments.ray and arguments.workers is not None:
@@ -140,16 +148,41 @@ def _fault(arguments: argparse.Namespace) -> str | None:
     return None
 
 
+def _too_small(arguments: argparse.Namespace) -> str | None:
+    for name, least in (("episodes", 1), ("seed0", 0), ("workers", 1)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            return f"--{name}: expected at least {least}, got {value}"
+    return None
+
+
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Try every set of parameters on the same scenes; see sweep.py."""
+    from safety_filter.bench.engines import EngineError
+    from safety_filter.bench.store import StoreError
     from safety_filter.bench.sweep import GRIDS, sweep
 
+    fault = _too_small(arguments)
     if arguments.method not in GRIDS:
-        print(f"bench-sweep: unknown method {arguments.method}; expected of {', '.join(GRIDS)}",
-              file=sys.stderr)
+        fault = f"unknown method {arguments.method}; expected of {', '.join(GRIDS)}"
+    if fault:
+        print(f"bench-sweep: {fault}", file=sys.stderr)
         return 2
-    return sweep(arguments.method, arguments.seed0, arguments.episodes, arguments.workers,
-                 arguments.out)
+    try:
+        best = sweep(arguments.method, arguments.seed0, arguments.episodes, arguments.workers,
+                     arguments.out)
+    except (StoreError, EngineError) as error:
+        print(f"bench-sweep: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"bench-sweep: {error}; {_remedy(error)} and run the same command again",
+              file=sys.stderr)
+        return 1
+    print(f"best: {best}")
+    return 0
 
 
 def run_compare(arguments: argparse.Namespace) -> int:

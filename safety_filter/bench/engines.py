@@ -136,11 +136,14 @@ def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
         raise EngineError("--ray: Ray is not installed; pip install 'safety_filter[ray]'"
                           ) from error
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False,
+        # "local": without an address Ray would join whatever cluster runs on this machine
+        ray.init(address=address or "local", log_to_driver=False, include_dashboard=False,
                  ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineError(f"--address {address}: no Ray cluster there ({error}); start one with "
-                          "`ray start --head`, or leave --address out") from error
+        where = f"--address {address}: cannot be reached" if address else "Ray does not start"
+        raise EngineError(f"{where} ({error}); start a cluster with `ray start --head`, and name "
+                          "its HOST:6379 from one of its machines or ray://HOST:10001 from "
+                          "elsewhere, or leave --address out") from error
     try:
         yield from _on_ray(ray, config, jobs, run)
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,23 @@ def _outline(track: Any) -> Any:
     return turn.apply(unit.reshape(-1, 3) * axes) + [float(track[k]) for k in "xyz"]
 
 
-def film(config: Config, jobs: Sequence[Job], path: Path) -> Path:
-    """Write one film with the episodes side by side.
+def film(config: Config, recorded: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """Write one film with episodes side by side, each run again from its line of the results.
+
+    Returns what came out otherwise than recorded, "method: figures" each; empty with equal
+    machines, for the code must be that of the lines.
 
     Raises:
         OSError: the file could not be written.
     """
-    episodes = []
-    for job in jobs:
+    shown, otherwise = [], []
+    for line in recorded:
+        job = Job(line["seed"], line["suite"], line["method"])
         camera = Camera()
-        run_job(config, job, camera)
-        episodes.append((f"{job.method}  {job.suite} {job.seed}", camera.shots))
-    write(path, episodes)
-    return path
+        again = json.loads(json.dumps(run_job(config, job, camera)))
+        differing = [name for name in again if again[name] != line.get(name)]
+        if differing:
+            otherwise.append(f"{job.method}: {', '.join(differing)}")
+        shown.append((f"{job.method}  {job.suite} {job.seed}", camera.shots))
+    write(path, shown)
+    return otherwise

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safety_filter.bench.jobs import Config, Job
+from safety_filter.bench.jobs import Config
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.plots import bars, courses, legend
 from safety_filter.bench.store import mismatch
@@ -22,9 +23,10 @@ _COLUMNS = (
     "n: episodes. CAR: episodes in which no obstacle was displaced by more than 1 mm (L1) from "
     "where it came to rest, or pushed off its path by more in all. ETS: "
     "policy steps of 0.05 s until success, of the longest episode without. Nearest: least true "
-    "distance of arm or held object to an obstacle, below zero inside it. Change: of the tool's "
-    "commanded velocity, mean over the time in which it was changed, and median over all of the "
-    "time. Wrong, no target: share of the looks before the grasp.")
+    "distance of arm or held object to an obstacle, below zero inside it. Change: of the velocity "
+    "commanded of the tool's point, turning not counted: mean over the time in which it was "
+    "changed, and of each episode's median over all of its time the median. Changed, wrong and no "
+    "target: means of the episodes' shares of the time, and of the looks before the grasp.")
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem}
 body{color:#222}table{border-collapse:collapse;margin:1rem 0;font-size:14px}
@@ -206,24 +208,28 @@ def _stops(results: Sequence[Mapping[str, Any]]) -> str:
     return _rows(["suite", "method", "stopped for", "% of the time"], rows)
 
 
-def chosen_films(content: Mapping[str, Any]) -> list[tuple[str, list[Job]]]:
-    """(caption, episodes side by side): of ours the worst and a typical one of each suite."""
+def chosen_films(content: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """(caption, episodes side by side): of ours the worst and a typical one of each suite.
+
+    Worst is what collided, then what was not placed, then what came nearest.
+    """
     suites = [s for s in ("dynamic-4", "dynamic-3", "static-2", "clutter-5", "static-1")
               if s in content["suites"]][:SUITES_WITH_FILMS]
     excluded = {tuple(x) for x in content["excluded"]}
     out = []
     for suite in suites:
-        ours = [e for e in content["episodes"] if e["suite"] == suite and e["method"] == "ours"
-                and (suite, e["seed"]) not in excluded]
+        there = {(e["method"], e["seed"]): e for e in content["episodes"]
+                 if e["suite"] == suite and (suite, e["seed"]) not in excluded}
+        ours = [e for (method, _), e in there.items() if method == "ours"]
         if not ours:
             continue
-        ours.sort(key=lambda e: (e["safe_success"], e["success"], e["min_distance_m"]))
-        beside = [m for m in ("none", "ours") if m in content["methods"]]
+        ours.sort(key=lambda e: (not e["collided"], e["success"], e["min_distance_m"]))
         picked = {"worst": ours[0], "typical": ours[len(ours) // 2]}
         for word, e in list(picked.items())[:1 if len(ours) == 1 else 2]:
             text = e["cause"] or f"safe, nearest {1e3 * e['min_distance_m']:.0f} mm"
             out.append((f"{suite}, {word} of ours: {e['instruction']} (seed {e['seed']}): {text}",
-                        [Job(e["seed"], suite, m) for m in beside]))
+                        [there[m, e["seed"]] for m in ("none", "ours")
+                         if (m, e["seed"]) in there]))
     return out
 
 
@@ -232,7 +238,12 @@ def _films(content: Mapping[str, Any], out: Path) -> list[tuple[str, Path]]:
 
     config = Config(content["config"]["policy"], content["config"]["perception"])
     made = []
-    for i, (caption, jobs) in enumerate(chosen_films(content)):
+    for i, (caption, episodes) in enumerate(chosen_films(content)):
         print(f"film: {caption}", flush=True)
-        made.append((caption, film(config, jobs, out / f"film_{i}.webm")))
+        path = out / f"film_{i}.webm"
+        otherwise = film(config, episodes, path)
+        if otherwise:
+            caption += f" - NOT what was recorded, run again it differs in {'; '.join(otherwise)}"
+            print(f"film: {caption}", file=sys.stderr)
+        made.append((caption, path))
     return made

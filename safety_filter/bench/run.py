@@ -70,6 +70,7 @@ def execute(plan: Plan, engine: Engine, check_only: bool = False) -> dict[str, A
     store = Store(plan.out / "episodes.jsonl", header)
     complete = False
     try:
+        write_json(plan.out / "suites.json", _content(plan, store, header, False))
         _stage("scenes that can be solved", plan, store, engine, plan.checks(), header)
         solvable = {(job.suite, job.seed) for job, e in store.episodes.items()
                     if job.method == CHECK and e.get("safe_success")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,22 +26,33 @@ class Store:
         """Continue the file, or begin it.
 
         Raises:
-            StoreError: it was written with another schema, code, configuration or library.
+            StoreError: it was written with another schema, code, configuration or library, or
+                another process writes there now.
             OSError: it cannot be read or written.
         """
         self.path = path
-        header = json.loads(json.dumps(header))  # as it reads back: tuples become lists
         self.episodes: dict[Job, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        self._file = path.open("a", encoding="utf-8")
+        try:
+            self._begin(json.loads(json.dumps(header)))  # as it reads back: tuples become lists
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, header: Mapping[str, Any]) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{self.path}: another process writes there; wait for its end, or "
+                             "use another --out") from error
+        lines = self.path.read_bytes().split(b"\n")
         whole, torn = lines[:-1], lines[-1]
         if torn:  # killed while it wrote: that episode is run again
-            with path.open("r+b") as file:
-                file.truncate(sum(len(line) + 1 for line in whole))
+            self._file.truncate(sum(len(line) + 1 for line in whole))
         if whole:
             self._continue(header, whole)
-        self._file = path.open("a", encoding="utf-8")
-        if not whole:
+        else:
             self._write({"schema_version": SCHEMA_VERSION, **header})
 
     def _continue(self, header: Mapping[str, Any], whole: list[bytes]) -> None:
@@ -52,7 +65,7 @@ class Store:
             raise StoreError(f"{self.path}: {fault}; results of both must not be mixed: add "
                              "--fresh to begin anew, or use another --out")
         for number, line in enumerate(whole[1:], 2):
-            episode = _parse(self.path, number, line)
+            episode = _parse(self.path, number, line, Job._fields)
             if "error" not in episode:  # what failed is tried again
                 job = Job(episode["seed"], episode["suite"], episode["method"])
                 self.episodes[job] = episode
@@ -104,10 +117,21 @@ def schema_fault(path: Path, content: Mapping[str, Any]) -> str:
     """Why results of another schema are refused, and how to convert them."""
     return (f"{path}: schema_version {content.get('schema_version')!r}, this version reads "
             f"{SCHEMA_VERSION}; its episodes can be made again from their seeds: run "
-            f"`safety-filter bench --seed0 {content.get('seed0', 'SEED')} --episodes "
-            f"{content.get('seeds_per_suite', content.get('episodes_per_suite', 'N'))} "
-            "--out ANOTHER`, or read it with the "
+            f"`{_command(content)}`, or read it with the "
             f"revision that wrote it, {content.get('git_revision', 'unknown')}")
+
+
+def _command(content: Mapping[str, Any]) -> str:
+    """What runs the episodes of a header again, as far as it says."""
+    words = ["safety-filter", "bench", "--seed0", content.get("seed0", "SEED"), "--episodes",
+             content.get("seeds_per_suite", content.get("episodes_per_suite", "N"))]
+    for name in ("suites", "methods", "tasks"):
+        if content.get(name):
+            words += [f"--{name}", *content[name]]
+    for name in ("policy", "perception"):
+        if content.get("config", {}).get(name):
+            words += [f"--{name}", content["config"][name]]
+    return shlex.join(map(str, [*words, "--out", "ANOTHER"]))
 
 
 def refuse_other_schema(path: Path) -> None:
@@ -157,12 +181,21 @@ def require(path: Path, content: object, names: Sequence[str], what: str) -> Non
                          f"{found}, without {', '.join(missing)}: name the right file")
 
 
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _parse(path: Path, number: int, line: bytes, names: Sequence[str] = ()) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
+        content = json.loads(line)
     except ValueError as error:
-        raise StoreError(f"{path}:{number}: not a JSON object ({error}); the file was edited or "
-                         "damaged: delete that line, its episode is run again") from error
+        raise StoreError(_damaged(path, number, f"not JSON ({error})")) from error
+    if not isinstance(content, dict) or any(name not in content for name in names):
+        raise StoreError(_damaged(path, number, "expected an object" + (
+            f" with {', '.join(names)}" if names else "") + f", got {_short(content)}"))
+    return content
+
+
+def _damaged(path: Path, number: int, what: str) -> str:
+    remedy = ("delete that line, its episode is run again" if number > 1 else
+              "it says what the episodes were made with, add --fresh to begin anew")
+    return f"{path}:{number}: {what}; the file was edited or damaged: {remedy}"
 
 
 def _short(value: object) -> str:

@@ -15,8 +15,7 @@ from safety_filter.stats import mcnemar, rate
 
 SCHEMA_VERSION = 2
 COUNTS = {"collisions": "collided", "successes": "success", "safe_successes": "safe_success"}
-MEANS = ("intervention_mean", "intervention_share", "jerk_rms", "wrong_target_share",
-         "lost_target_share")
+MEANS = ("intervention_share", "jerk_rms", "wrong_target_share", "lost_target_share")
 Episode = Mapping[str, Any]
 
 
@@ -59,6 +58,10 @@ def result(header: Mapping[str, Any], suite: str, method: str,
     for name in MEANS:
         values = [e[name] for e in episodes if e[name] is not None]
         out[name] = statistics.fmean(values) if values else None
+    changed = [e["intervention_share"] * e["duration"] for e in episodes]  # s
+    out["intervention_mean"] = sum(
+        t * e["intervention_mean"] for t, e in zip(changed, episodes, strict=True)
+    ) / (sum(changed) or 1.0)
     out["intervention_median"] = statistics.median(e["intervention_median"] for e in episodes)
     shares: Counter[str] = Counter()
     for e in episodes:

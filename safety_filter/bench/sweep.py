@@ -17,6 +17,7 @@ from typing import Any
 from safety_filter.bench.engines import processes
 from safety_filter.bench.identity import identity
 from safety_filter.bench.jobs import Config, Job
+from safety_filter.bench.store import StoreError, require
 from safety_filter.demo.summary import write_json
 
 SUITES = ("static-2", "dynamic-3", "dynamic-4")
@@ -28,10 +29,15 @@ Rows = list[dict[str, Any]]
 FINAL_SEEDS = 10_000  # after those of the grid
 
 
-def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> int:
+def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> dict[str, Any]:
     """Run the grid, then the finals on twice as many scenes; print and write both, best first.
 
-    Returns the exit code.
+    Returns the best row of the finals.
+
+    Raises:
+        StoreError: `out` holds a sweep of other code or arguments.
+        EngineError: a worker runs other code.
+        OSError: the results cannot be written; what was written before stays.
     """
     grid = GRIDS[method]
     head = {"schema_version": 2, "method": method, "seed0": seed0, "episodes": episodes,
@@ -64,15 +70,20 @@ def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> in
     for row in rows[:FINALISTS]:
         add(finals, {name: row[name] for name in grid}, "vla", "real",
             range(first, first + 2 * episodes))
-    print(f"best: {finals[0]}")
-    return 0
+    return finals[0]
 
 
 def _kept(path: Path, head: Mapping[str, Any]) -> tuple[Rows, Rows]:
     """What an earlier run of the same code left at `path`."""
     if not path.exists():
         return [], []
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if any(found.get(name) != value for name, value in json.loads(json.dumps(head)).items()):
-        return [], []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{path}: not JSON ({error}): move it away") from error
+    require(path, found, (*head, "rows", "finals"), "results of `safety-filter bench-sweep`")
+    for name, value in json.loads(json.dumps(head)).items():
+        if found[name] != value:
+            raise StoreError(f"{path}: its {name} is {found[name]}, this run's is {value}; "
+                             "results of both must not be mixed: use another --out")
     return found["rows"], found["finals"]

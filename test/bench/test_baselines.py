@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from safety_filter.bench.identity import identity
 from safety_filter.bench.jobs import Config, Job, _eyes
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.methods.aegis import Aegis
@@ -25,6 +26,7 @@ from safety_filter.bench.methods.knows import EPS, GAMMA, TURN_WEIGHT, Knows
 from safety_filter.bench.methods.naive import Naive
 from safety_filter.bench.sources import FrozenEyes
 from safety_filter.bench.sweep import GRIDS, sweep
+from safety_filter.cli import main
 from safety_filter.core.qp import DaqpSolver
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import UNKNOWN
@@ -190,12 +192,29 @@ def test_a_sweep_keeps_what_it_ran_best_first(
     assert [rows[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 1.0]
     assert len(ran) == len(rows) == 18
     stop = False
-    assert sweep("knows", 500000, 2, 1, tmp_path) == 0
+    best = sweep("knows", 500000, 2, 1, tmp_path)
     assert len(ran) == 1 + 27 + 5, "what lost a scene runs again, and nothing else"
     assert len({str(o) for o in ran}) == 27
     finals = json.loads((tmp_path / "knows.json").read_text())["finals"]
-    assert [finals[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 10.0]
+    assert best == finals[0]
+    assert [best[k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 10.0]
     assert finals[0]["n"] == 2 * rows[0]["n"]
+
+
+def test_a_sweep_of_other_seeds_or_what_is_none_is_not_overwritten(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "knows.json"
+    whole = {"schema_version": 2, "method": "knows", "seed0": 7, "episodes": 16, "rows": [],
+             "suites": ["static-2", "dynamic-3", "dynamic-4"], "finals": [], **identity()}
+    for text, said in ((json.dumps(whole), "its seed0 is 7, this run's is 500000; results of"),
+                       ("[]", "expected results of `safety-filter bench-sweep`"),
+                       ("{", "knows.json: not JSON")):
+        kept.write_text(text)
+        assert main(["bench-sweep", "knows", "--out", str(tmp_path)]) == 2
+        assert said in capsys.readouterr().err
+        assert kept.read_text() == text
+    assert main(["bench-sweep", "knows", "--workers", "0", "--out", str(tmp_path)]) == 2
+    assert "--workers: expected at least 1, got 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", sorted(GRIDS))

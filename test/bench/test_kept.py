@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import json
 import multiprocessing as mp
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +53,76 @@ def test_a_store_that_cannot_be_flushed_still_leaves_a_summary(
         execute(replace(PLAN, out=tmp_path), quick)
     content = load_summary(tmp_path / "suites.json")
     assert not content["complete"] and content["episodes"] == []
+
+
+def test_a_summary_is_there_before_the_first_episode_ends(tmp_path: Path) -> None:
+    before: list[dict[str, Any]] = []
+
+    def looks(config: Config, jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
+        before.append(load_summary(tmp_path / "suites.json"))
+        return quick(config, jobs)
+
+    execute(replace(PLAN, out=tmp_path), looks)
+    assert before[0]["episodes"] == [] and before[0]["complete"] is False
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.jsonl"
+    first = Store(path, _header())
+    with pytest.raises(StoreError, match=r"another process writes there; .* another --out"):
+        Store(path, _header())
+    first.close()
+    Store(path, _header()).close()
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ("1", r"jsonl:2: expected an object with seed, suite, method, got 1; .* delete that line"),
+    ('{"seed": 3}', r'expected an object with seed, suite, method, got {"seed": 3}'),
+    ("{,}", r"jsonl:2: not JSON"),
+])
+def test_a_line_that_is_no_episode_is_named(
+        tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "episodes.jsonl"
+    Store(path, _header()).close()
+    with path.open("a") as file:
+        file.write(content + "\n")
+    with pytest.raises(StoreError, match=expected):
+        Store(path, _header())
+    path.write_text("[]\n")
+    with pytest.raises(StoreError, match=r"jsonl:1: expected an object, got \[\]; .*--fresh"):
+        Store(path, _header())
+
+
+def test_the_word_on_another_schema_names_the_whole_command(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.jsonl"
+    old = {**_header(), "schema_version": 1, "tasks": ["cube-plate"], "seeds_per_suite": 16}
+    path.write_text(json.dumps(old) + "\n")
+    command = ("safety-filter bench --seed0 3000 --episodes 16 --suites static-2 --methods none "
+               "--tasks cube-plate --policy expert --perception truth --out ANOTHER")
+    with pytest.raises(StoreError, match=f"run `{command}`"):
+        Store(path, _header())
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "safety_filter.cli", "bench", "--suites", "alone-0",
+               "--methods", "none", "--policy", "expert", "--perception", "truth", "--workers",
+               "1", "--episodes", "3", "--seed0", "3000", "--no-films", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "PYTHONUNBUFFERED": "1"}) as run:
+        assert run.stdout is not None and run.stderr is not None
+        progress = next(text for text in run.stdout if " gone, " in text)
+        run.send_signal(signal.SIGINT)
+        said = run.stderr.read()
+        assert run.wait() == 130
+    assert re.match(r" +\d/3  0:\d\d:\d\d gone, 0:\d\d:\d\d left  alone-0 30", progress)
+    assert "the same command continues" in said and "Traceback" not in said
+    kept = load_summary(tmp_path / "suites.json")
+    assert not kept["complete"]
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    there = len(kept["episodes"])
+    assert 0 < there < 6
+    assert f"scenes that can be solved: {max(3 - there, 0)} to run" in again.stdout
+    assert load_summary(tmp_path / "suites.json")["complete"]
 
 
 def test_a_summary_of_another_schema_is_not_overwritten(tmp_path: Path) -> None:
@@ -107,12 +180,16 @@ def test_the_code_counts_and_not_what_its_revision_is_called(tmp_path: Path) -> 
 def test_every_module_that_an_episode_imports_is_part_of_the_code() -> None:
     script = """
 import sys
+from pathlib import Path
 from safety_filter.bench.jobs import Config, Job, run_job
 for method in ("ours", "aegis", "informed"):
     run_job(Config(timing={"limit": 0.2}), Job(3000, "dynamic-4", method))
-parts = {name.split(".")[1] for name in sys.modules if name.startswith("safety_filter.")}
-from safety_filter.bench.identity import PARTS
-assert parts == set(PARTS), parts
+used = {Path(module.__file__) for name, module in sys.modules.items()
+        if name.startswith("safety_filter.")}
+from safety_filter.bench.identity import CODE, PACKAGE, _files
+parts = {part: set(_files(PACKAGE / part)) for part in CODE}
+assert used <= set().union(*parts.values()), used - set().union(*parts.values())
+assert all(files & used for files in parts.values()), parts
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -120,8 +197,10 @@ assert parts == set(PARTS), parts
 def test_a_change_of_any_file_of_the_code_is_another_code(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "safety_filter"
-    for part in identity.PARTS:
-        shutil.copytree(identity.PACKAGE / part, copy / part)
+    for part in identity.CODE:
+        kind = shutil.copytree if (identity.PACKAGE / part).is_dir() else shutil.copy
+        (copy / part).parent.mkdir(parents=True, exist_ok=True)
+        kind(identity.PACKAGE / part, copy / part)
     monkeypatch.setattr(identity, "PACKAGE", copy)
     fresh = identity.identity.__wrapped__
     assert fresh() == identity.identity()
@@ -214,7 +293,7 @@ def test_old_results_get_no_films_of_other_code(
             execute(replace(PLAN, out=tmp_path), quick)
     made: list[Path] = []
     monkeypatch.setattr("safety_filter.bench.films.film",
-                        lambda config, jobs, path: made.append(path) or path)
+                        lambda config, recorded, path: made.append(path) or [])
     assert main(["bench", "--report", "--out", str(tmp_path)]) == 0
     assert bool(made) is not bool(left_out)
     assert left_out in capsys.readouterr().err

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 from scipy.spatial.transform import Rotation
 
 from safety_filter.bench.cell import declared
+from safety_filter.bench.jobs import _brain, _eyes
 from safety_filter.bench.methods import ABLATIONS, METHODS, aegis, knows
-from safety_filter.bench.methods.ablations import NoHeld, NoVelocity, tool_bodies
+from safety_filter.bench.methods.ablations import NoCovariance, NoHeld, NoVelocity, tool_bodies
 from safety_filter.bench.methods.base import Method
 from safety_filter.bench.methods.ellipsoid import (
     HAND_AXES,
@@ -26,6 +29,8 @@ from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.qp import DaqpSolver
 from safety_filter.core.robot import BodyKind, RobotModel
 from safety_filter.core.wire import Role, empty_tracks
+from safety_filter.sim.scene import generate
+from safety_filter.sim.world import World
 
 
 def pair(seed: int) -> tuple[Ellipsoid, Ellipsoid]:
@@ -176,6 +181,32 @@ def test_ablations_take_away_what_they_say() -> None:
     assert (still.tracks(tracks)["wxx"] == tracks["wxx"]).all()
     assert still.params == Filter().params
     assert list(NoHeld().tracks(tracks)["role"]) == [Role.OBSTACLE, Role.TARGET]
+    exact = {"sigma_position": 0.0, "sigma_velocity": 0.0}
+    assert min(getattr(Filter().params, name) for name in exact) > 0.0
+    assert NoCovariance().params == replace(Filter().params, **exact)
     robot = tool_bodies(RobotModel.shipped("panda"))
     assert not (robot.spheres["kind"] == int(BodyKind.ARM)).any()
     assert {robot.bodies[g] for g in robot.spheres["group"]} == set(robot.bodies)
+
+
+def test_ablations_of_perception_change_what_they_say_and_nothing_else() -> None:
+    whole = _eyes(METHODS["ours"], "real").perception.params
+    assert whole.wrist_fov > 0.0 and whole.hold_factor < 1.0
+    for name, changed in (
+            ("scene-only", {"wrist_fov": 0.0}),
+            ("no-hysteresis", {"hold_factor": 1.0, "switch_time": 0.0, "lost_time": 0.0}),
+            ("head-mean", {})):
+        assert _eyes(METHODS[name], "real").perception.params == replace(whole, **changed)
+
+
+def test_the_mean_of_all_heads_is_looked_at_in_place_of_the_calibrated_one() -> None:
+    with World(generate(3000, "static-1")) as world:
+        world.reset(generate(3000, "static-1"))
+        scene, wrist = world.render("scene"), world.render("wrist")
+        one, mean = (_brain("vla", METHODS[name].all_heads).think(world, scene, wrist)
+                     for name in ("ours", "head-mean"))
+    np.testing.assert_array_equal(one.twists, mean.twists)
+    for chosen, of_all in ((one.attention, mean.attention),
+                           (one.wrist_attention, mean.wrist_attention)):
+        assert chosen.shape == of_all.shape
+        assert chosen.max() / chosen.sum() > 1.5 * of_all.max() / of_all.sum()

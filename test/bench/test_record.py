@@ -10,8 +10,9 @@ import pytest
 
 from safety_filter.bench.causes import WRONG_SPEED, collision_cause
 from safety_filter.bench.methods.base import Step
-from safety_filter.bench.record import Recorder
+from safety_filter.bench.record import MOVED, Recorder
 from safety_filter.bench.sources import TruthEyes
+from safety_filter.core.wire import Role
 from safety_filter.sim.contacts import Contact
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import DT, World
@@ -98,3 +99,64 @@ def test_the_least_distance_is_of_every_step_and_not_of_pictures_alone(world: Wo
     assert result["min_distance_m"] == pytest.approx(min(true), abs=1e-6)
     assert min(true) < true[0] - 0.05
     assert result["ets"] == 400  # not placed: the longest episode, however early it ended
+
+
+@pytest.mark.parametrize(("of", "moved", "displaced"), [
+    ("object", 1.1 * MOVED, True), ("object", 0.9 * MOVED, False),
+    ("mover", 1.1 * MOVED, True), ("target", 0.2, False), ("destination", 0.2, False)])
+def test_an_obstacle_moved_by_a_millimetre_counts_and_what_the_task_moves_does_not(
+        world: World, of: str, moved: float, displaced: bool) -> None:
+    world.reset(generate(0, "demo"))
+    name = next(s.name for i, s in enumerate(world.scene.specs)
+                if (of == "target") == (i == world.scene.target) and of in (s.role, "target"))
+    record = Recorder(world, 20.0)
+    world.displacement[name] = moved
+    assert record.result()["car_displaced"] is displaced
+
+
+def test_looks_before_the_grasp_are_right_wrong_or_lost(world: World) -> None:
+    world.reset(generate(3004, "static-2"))
+    record = Recorder(world, 20.0)
+    right = TruthEyes().look(world, None, None)
+    target = right["role"] == int(Role.TARGET)
+    lost, wrong = right.copy(), right.copy()
+    lost["role"][target] = wrong["role"][target] = int(Role.OBSTACLE)
+    other = wrong["role"] == int(Role.OBSTACLE)
+    wrong["role"][other & ~target] = int(Role.TARGET)
+    for tracks in (right, right, lost, lost, lost, wrong, right, right):
+        record.saw(tracks)
+    result = record.result()
+    assert result["lost_target_share"] == pytest.approx(3 / 8)
+    assert result["wrong_target_share"] == pytest.approx(1 / 8)
+    record._grasped = True  # what is looked at with the target in the hand is not judged
+    record.saw(lost)
+    assert record.result()["lost_target_share"] == pytest.approx(3 / 8)
+
+
+def test_interventions_are_of_the_steps_that_were_changed(world: World) -> None:
+    world.reset(generate(3000, "alone-0"))
+    record = Recorder(world, 20.0)
+    record.look()
+    for change in (0.0, 0.3, 1e-9, 0.1, 0.0, 0.2, 0.0):
+        world.step()
+        record.stepped(Step(np.zeros(7), change, "FILTERED" if change else "PASS"), DT)
+    result = record.result()
+    assert result["intervention_mean"] == pytest.approx(0.2)
+    assert result["intervention_share"] == pytest.approx(3 / 7, abs=1e-6)
+    assert result["intervention_median"] == 0.0
+    assert result["states"] == {"FILTERED": pytest.approx(4 / 7, abs=1e-6),
+                                "PASS": pytest.approx(3 / 7, abs=1e-6)}
+
+
+def test_ets_are_policy_steps_until_it_was_done_for_good(
+        world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.reset(generate(3000, "alone-0"))
+    record = Recorder(world, 20.0)
+    for done in (True, False, False, True, True):  # put down, taken up again, put down
+        monkeypatch.setattr(world, "success", lambda done=done: done)
+        for _ in range(24):  # 0.1 s
+            world.step()
+        assert record.look() is done
+    result = record.result()
+    assert result["success_time"] == pytest.approx(0.4)
+    assert result["ets"] == 8 and result["end"] == "success"

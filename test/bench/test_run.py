@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_rig import BAD_SEED, dies, line, on_ray
+from bench_rig import BAD_SEED, dies, line, on_ray, ray_head
 
 from safety_filter.bench.engines import attempt, processes
 from safety_filter.bench.films import film
@@ -81,6 +81,32 @@ def test_ray_gives_the_same_episodes(tmp_path: Path) -> None:
     assert here == there and not any("error" in line for line in here)
 
 
+def test_ray_at_an_address_tries_again_what_dies_and_reports_it() -> None:
+    pytest.importorskip("ray")
+    jobs = [Job(seed, "static-1", "none") for seed in range(6)]
+    with ray_head() as addresses:
+        for address in addresses:
+            with ProcessPoolExecutor(1, mp.get_context("spawn")) as pool:
+                lines = {e["seed"]: e for e in pool.submit(
+                    on_ray, CONFIG, jobs, address, dies).result()}
+            assert set(lines) == set(range(6))
+            assert "worker died 2 times" in lines[BAD_SEED]["error"]
+            assert "ValueError: no such thing" in lines[BAD_SEED + 1]["error"]
+            assert sum("error" in e for e in lines.values()) == 2
+
+
+def test_an_address_without_a_cluster_says_what_to_name(
+        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray")
+    with ProcessPoolExecutor(1, mp.get_context("spawn")) as pool:
+        code = pool.submit(main, [
+            "bench", "--suites", "alone-0", "--methods", "none", "--ray", "--address",
+            "nowhere", "--out", str(tmp_path)]).result()
+    assert code == 2
+    said = capfd.readouterr().err
+    assert "--address nowhere: cannot be reached" in said and "ray://HOST:10001" in said
+
+
 def test_a_worker_that_dies_is_tried_again_and_reported_with_its_seed() -> None:
     jobs = [Job(seed, "static-1", "none") for seed in range(6)]
     lines = {e["seed"]: e for e in processes(CONFIG, jobs, 2, dies)}
@@ -131,6 +157,7 @@ def test_a_full_disk_leaves_what_was_there_and_the_next_run_goes_on(tmp_path: Pa
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
     assert 5 < len(lines) < 61
+    assert load_summary(tmp_path / "suites.json")["complete"] is False
     log: list[Job] = []
     content = execute(many, counted(quick, log))
     assert content["complete"] and len(content["episodes"]) == 60
@@ -180,8 +207,32 @@ def test_report_shows_results_causes_and_the_films_it_was_given(tmp_path: Path) 
 
 def test_a_film_is_made_by_running_the_episode_again(tmp_path: Path) -> None:
     config = Config("expert", "truth", timing={"limit": 0.5})
-    path = film(config, [Job(3000, "static-1", "ours")], tmp_path / "film.webm")
+    recorded = json.loads(json.dumps(run_job(config, Job(3000, "static-1", "ours"))))
+    path = tmp_path / "film.webm"
+    assert film(config, [recorded], path) == []
     assert path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
+    other = {**recorded, "success": True, "min_distance_m": -0.01}
+    assert film(config, [recorded, other], path) == ["ours: success, min_distance_m"]
+
+
+def test_the_worst_film_is_of_a_collision_though_the_task_was_done() -> None:
+    lines = [line(Job(s, "dynamic-4", m)) for s in range(3) for m in ("none", "ours")]
+    hovered, hit = lines[1], lines[3]
+    hovered.update(success=False, safe_success=False, min_distance_m=0.001, cause="not placed")
+    hit.update(collided=True, safe_success=False, min_distance_m=-0.001, cause="hand on mover")
+    (worst, episodes), (_, typical) = chosen_films(summarise(HEADER, lines, True))
+    assert "seed 1" in worst and episodes == lines[2:4] and typical == lines[0:2]
+
+
+def test_changes_are_weighted_by_the_time_that_they_took() -> None:
+    lines = [line(Job(s, "dynamic-4", "ours"), duration=d, intervention_share=share,
+                  intervention_mean=mean) for s, (d, share, mean) in enumerate(
+                      [(10.0, 0.5, 0.1), (20.0, 0.05, 0.4), (30.0, 0.0, 0.0)])]
+    row = summarise(HEADER, lines, True)["results"][0]
+    assert row["intervention_mean"] == pytest.approx((5.0 * 0.1 + 1.0 * 0.4) / 6.0)
+    assert row["intervention_share"] == pytest.approx(0.55 / 3)
+    still = summarise(HEADER, lines[2:], True)["results"][0]
+    assert still["intervention_mean"] == 0.0
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
@@ -193,6 +244,9 @@ def test_a_film_is_made_by_running_the_episode_again(tmp_path: Path) -> None:
     (["--workers", "0"], r"--workers: expected at least 1, got 0"),
     (["--workers", "2", "--ray"], r"--workers: has no effect with --ray"),
     (["--seed0", "3", "--episodes", "1", "--tasks", "cube-plate"], r"--tasks: none of the 1 seed"),
+    (["--methods", "ours", "none", "ours"], r"--methods: ours more than once"),
+    (["--policy", "expert", "--methods", "none", "ours"],
+     r"nothing is ever the target of ours: add --perception truth"),
     (["--report", "--out", "/nonexistent"], r"suites.json: missing"),
 ])
 def test_bad_arguments_say_what_was_expected(
