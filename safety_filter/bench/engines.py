@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import socket
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -136,10 +137,11 @@ def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
         raise EngineError("--ray: Ray is not installed; pip install 'safety_filter[ray]'"
                           ) from error
     try:
+        _reach(address)
         # "local": without an address Ray would join whatever cluster runs on this machine
         ray.init(address=address or "local", log_to_driver=False, include_dashboard=False,
                  ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"--address {address}: cannot be reached" if address else "Ray does not start"
         raise EngineError(f"{where} ({error}); start a cluster with `ray start --head`, and name "
                           "its HOST:6379 from one of its machines or ray://HOST:10001 from "
@@ -148,6 +150,17 @@ def ray_cluster(config: Config, jobs: Iterable[Job], address: str | None,
         yield from _on_ray(ray, config, jobs, run)
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Ray itself tries for minutes before it says that nobody answers.
+
+    Raises:
+        OSError: nobody listens at a HOST:PORT or ray://HOST:PORT.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 def _on_ray(ray: Any, config: Config, jobs: Iterable[Job], run: Runner,

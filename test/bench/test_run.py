@@ -95,16 +95,17 @@ def test_ray_at_an_address_tries_again_what_dies_and_reports_it() -> None:
             assert sum("error" in e for e in lines.values()) == 2
 
 
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:9", "ray://127.0.0.1:9"])
 def test_an_address_without_a_cluster_says_what_to_name(
-        tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, capfd: pytest.CaptureFixture[str], address: str) -> None:
     pytest.importorskip("ray")
     with ProcessPoolExecutor(1, mp.get_context("spawn")) as pool:
         code = pool.submit(main, [
             "bench", "--suites", "alone-0", "--methods", "none", "--ray", "--address",
-            "nowhere", "--out", str(tmp_path)]).result()
+            address, "--out", str(tmp_path)]).result()
     assert code == 2
     said = capfd.readouterr().err
-    assert "--address nowhere: cannot be reached" in said and "ray://HOST:10001" in said
+    assert f"--address {address}: cannot be reached" in said and "ray://HOST:10001" in said
 
 
 def test_a_worker_that_dies_is_tried_again_and_reported_with_its_seed() -> None:
