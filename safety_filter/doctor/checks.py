@@ -112,7 +112,9 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
         yield found("bounds.lead", lead=seen.lead, moved=1e3 * seen.lead * LEVER,
                     error=1e3 * seen.tracking_error)  # fmt: skip
     for name, (level, message, values) in seen.states.items():
-        if level >= 2:
+        if name == "filter_node" and message.startswith("STOPPED operator"):
+            yield found("state.operator", message=message)
+        elif level >= 2:
             yield found("state.stopped", node=name, message=message)
         elif level == 1 and message not in RUNNING:
             yield found("state.warning", node=name, message=message)
