@@ -76,6 +76,7 @@ class VlaNode(ManagedNode):
         self._present: deque[float] = deque(maxlen=PRESENCE_WINDOW)
         self._fitting = ""  # the instruction that fitted what was in view
         self._newest: Latest[Image] = Latest()
+        self._stamp = 0.0  # of the last picture considered, s
         self._wrist_image: Image | None = None
         self._policy_rate, self._twist_rate = RateMeter(50), RateMeter(100)
         self._act_time, self._age = Percentiles(500), Percentiles(500)
@@ -90,7 +91,8 @@ class VlaNode(ManagedNode):
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(1.0 / p.twist_rate, self._play, group)
+        # Of real time: one of the ROS clock waits, where that is set back, until it has caught up
+        self.create_wall_timer(1.0 / p.twist_rate, self._play, group)
         self._figures: dict[str, float] = {}
         self.create_wall_timer(1.0, self._measure, group)
         self.create_wall_timer(0.1, self._tell, group)
@@ -207,6 +209,10 @@ class VlaNode(ManagedNode):
         """Run the policy on one picture; a fault leaves the player to run out."""
         instruction, wrist = self._instruction, self._wrist_image
         stamp = conversion.seconds(msg.header.stamp)
+        if stamp < self._stamp:
+            # The clock was set back: a chunk of later than now would be played until then
+            self._player.clear()
+        self._stamp = stamp
         history = self._joints.update()
         assert history is not None
         try:

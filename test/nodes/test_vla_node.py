@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, running
+from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, SimulatedTime, running
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
@@ -38,7 +38,7 @@ class Camera:
         self.wrist_maps: list[Image] = []
         self.stamps: list[float] = []  # of the scene's pictures
         self.wrist_stamps: list[float] = []
-        self._rig = rig
+        self.now = rig.now
         node = rig.node
         self._scene = node.create_publisher(Image, "sim_node/scene/image", NEWEST)
         self._wrist = node.create_publisher(Image, "sim_node/wrist/image", NEWEST)
@@ -62,10 +62,10 @@ class Camera:
         while not self._end.is_set():
             if self.on:
                 pixels = rng.integers(0, 255, (self.size, self.size, 3), dtype=np.uint8)
-                msg = conversion.image(pixels, "rgb8", self._rig.now(), "scene_camera_optical")
+                msg = conversion.image(pixels, "rgb8", self.now(), "scene_camera_optical")
                 msg.encoding = self.encoding
                 self.stamps.append(conversion.seconds(msg.header.stamp))
-                wrist = conversion.image(pixels[:64, :64], "rgb8", self._rig.now(), "wrist")
+                wrist = conversion.image(pixels[:64, :64], "rgb8", self.now(), "wrist")
                 self.wrist_stamps.append(conversion.seconds(wrist.header.stamp))
                 self._wrist.publish(wrist)
                 self._scene.publish(msg)
@@ -266,6 +266,38 @@ def test_joint_states_that_stop_are_told_and_nothing_is_commanded(cell: Any) -> 
     rig.joints_on = False
     rig.wait_state("vla_node", "joint_states: silent for")
     assert camera.silent()
+
+
+def test_a_clock_that_is_set_back_leaves_no_old_chunk_in_force(
+    untrained: Path, tmp_path: Path
+) -> None:
+    spec = graph.NODES["vla_node"].with_parameters(
+        weights=str(untrained), present_min=0.0, use_sim_time=True, **PATIENT["vla_node"]
+    )
+    with running(tmp_path, spec):
+        rig = Rig()
+        rig.twist = None
+        clock = SimulatedTime(rig)
+        camera = Camera(rig)
+        camera.now = clock.now
+        try:
+            camera.say(INSTRUCTION)
+            rig.wait_state("vla_node", "commanding", START_SECONDS)
+            clock.leap(-60.0)
+
+            def of_new_pictures() -> bool:
+                """Twists of the last 20 differ, as those of pictures of noise do."""
+                now = clock.now()
+                last = [twist for _, stamp, twist in camera.twists[-20:] if stamp < now + 1.0]
+                return len(last) == 20 and len(np.unique(last, axis=0)) > 10
+
+            # Sooner by far than the clock is where it was
+            rig.wait(of_new_pictures, EVENT_SECONDS, "twists of new pictures")
+            rig.wait_state("vla_node", "commanding")
+        finally:
+            camera.close()
+            clock.close()
+            rig.close()
 
 
 def _not_configured(tmp_path: Path, **parameters: Any) -> str:
