@@ -142,7 +142,8 @@ NODES: dict[str, tuple[Port, ...]] = {
     ),
 }  # fmt: skip
 STATES = (
-    ("any", "starting, unconfigured, inactive, not configured: ..., shut down, died",
+    ("any", "starting, waiting for ..., unconfigured, not configured: ..., inactive, shut down,"
+     " died",
      "the life of the node; inactive: zeros go out, nothing is commanded"),
     ("filter_node", "PASS", "the command as it came"),
     ("filter_node", "FILTERED", "changed by a row or a limit: active_rows, nearest_*"),
