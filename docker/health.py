@@ -1,4 +1,4 @@
-"""Exit code 0 while a node tells its state: fresh, and neither unconfigured nor gone.
+"""Exit code 0 while a node tells its state: fresh, and of one that is configured and not gone.
 
 A filter that is STOPPED is healthy: that is its work, and restarting it would help nobody.
 """
@@ -17,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from safety_filter.nodes.tools import QUIET
 from safety_filter.security import ENCLAVES
 
+UNCONFIGURED = ("starting", "waiting for", "unconfigured", "not configured")
 WAIT = 6.0  # s for discovery and two states
 NODE = Path("/tmp/node")
 
@@ -44,7 +45,7 @@ def main() -> int:
         return 1
     print(f"{name}: {states[-1].message}")
     unfit = states[-1].level == DiagnosticStatus.STALE
-    return int(unfit or states[-1].message.startswith("not configured"))
+    return int(unfit or states[-1].message.startswith(UNCONFIGURED))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("image", SUB, _IMAGE, "scene camera, rgb8 or bgr8, square", NEWEST),
         Port("wrist_image", SUB, _IMAGE, "wrist camera", NEWEST),
         _JOINT_STATES,
-        Port("instruction", SUB, _STRING, "what to do; empty: nothing", LATCHED),
+        Port("instruction", SUB, _STRING, "what to do; empty: stand still", LATCHED),
         _DESCRIPTION,
         Port("~/twist", PUB, _TWIST, "nominal twist of the tool", COMMAND),
         Port("~/gripper", PUB, _FLOAT, "opening, m", COMMAND),
@@ -142,7 +142,8 @@ NODES: dict[str, tuple[Port, ...]] = {
     ),
 }  # fmt: skip
 STATES = (
-    ("any", "starting, unconfigured, inactive, not configured: ..., shut down, died",
+    ("any", "starting, waiting for ..., unconfigured, not configured: ..., inactive, shut down,"
+     " died",
      "the life of the node; inactive: zeros go out, nothing is commanded"),
     ("filter_node", "PASS", "the command as it came"),
     ("filter_node", "FILTERED", "changed by a row or a limit: active_rows, nearest_*"),
@@ -163,7 +164,8 @@ STATES = (
     ("perception_node", "tracking", "obstacles are published"),
     ("perception_node", "no target: ...", "everything is an obstacle, and why"),
     ("vla_node", "commanding", "twists are published"),
-    ("vla_node", "not commanding: ..., no instruction", "silent on `~/twist`, and why"),
+    ("vla_node", "no instruction", "nothing to do: zero twists are published"),
+    ("vla_node", "not commanding: ..., or a fault", "silent on `~/twist`, and why"),
 )  # fmt: skip
 
 

@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
+from ros_rig import START_SECONDS, Rig, running
+from std_msgs.msg import String
 
 from safety_filter import graph
+from safety_filter.core.robot import read_config, urdf_path
+from safety_filter.nodes.qos import LATCHED
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
@@ -139,6 +144,41 @@ def test_with_launch_arguments_a_node_is_wired_to_the_arm() -> None:
             _line(*words)
 
 
+@pytest.mark.ros
+def test_a_configured_node_is_healthy_and_one_that_waits_for_its_robot_is_not(
+    tmp_path: Path,
+) -> None:
+    spec = graph.NODES["filter_node"].with_parameters(
+        activate_at_start=False, monitored=False, description=True
+    )
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+
+            def healthy(message: str) -> bool:
+                rig.wait_state("filter_node", message, START_SECONDS)
+                done = _health(os.environ["ROS_DOMAIN_ID"])
+                assert done.stdout.startswith(f"filter_node: {message}"), done.stdout
+                return done.returncode == 0
+
+            assert not healthy("unconfigured")
+            late = threading.Thread(
+                target=rig.change, args=("filter_node", Transition.TRANSITION_CONFIGURE)
+            )
+            late.start()
+            assert not healthy("waiting for /robot_description")
+            text = String(data=urdf_path(read_config("panda")).read_text())
+            rig.node.create_publisher(String, "robot_description", LATCHED).publish(text)
+            late.join()
+            assert healthy("inactive")
+            assert rig.change("filter_node", Transition.TRANSITION_ACTIVATE)
+            assert healthy("PASS")
+            assert rig.change("filter_node", Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            assert not healthy("shut down")
+        finally:
+            rig.close()
+
+
 def _health(domain: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "ROS_DOMAIN_ID": domain,
                    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}  # fmt: skip
@@ -162,8 +202,6 @@ def test_health_is_a_fresh_state_of_a_configured_node(
     from diagnostic_msgs.msg import DiagnosticStatus
     from rclpy.node import Node
     from rclpy.signals import SignalHandlerOptions
-
-    from safety_filter.nodes.qos import LATCHED
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = Context()

@@ -11,7 +11,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -52,7 +52,6 @@ class DemoClient(Node):
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._command = self.create_publisher(String, "sim_node/command", 10)
-        self._stick = self.create_publisher(TwistStamped, "vla_node/twist", COMMAND)
         self._triggers: dict[str, Client[Any, Any]] = {}
         for name in nodes:
             self.create_subscription(
@@ -145,13 +144,6 @@ class DemoClient(Node):
         self.spin_until(future.done, timeout, lambda: f"an answer from service {service}")
         answer = future.result()
         return bool(answer.success), str(answer.message)
-
-    def centre_stick(self) -> None:
-        """A zero command in the policy's place: a reset never starts with a command in force."""
-        msg = TwistStamped()
-        msg.header.stamp = self.get_clock().now().to_msg()
-        msg.header.frame_id = "base"
-        self._stick.publish(msg)
 
     def wait_for_simulator(self, timeout: float) -> None:
         """Wait until the simulator hears requests (its subscription is matched)."""

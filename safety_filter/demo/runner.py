@@ -184,10 +184,10 @@ class Runner:
         self._write_summary(self._summary(complete=False))
 
     def _reset(self, client: DemoClient, service: str) -> None:
-        """Call a reset until it is accepted: it needs fresh inputs of the new scene."""
+        """Call a reset until it is accepted: it needs fresh inputs of the new scene, where the
+        policy stands still until it starts."""
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
-            client.centre_stick()
             accepted, message = client.call(service)
             if accepted:
                 return

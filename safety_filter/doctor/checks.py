@@ -60,6 +60,7 @@ class Seen:
     arm_listeners: list[Endpoint] = field(default_factory=list)
     monitored: bool = True
     base_frames: tuple[str, ...] = ()
+    tool_link: str = ""  # a command may be in its frame too
     future_tolerance: float = 0.02
     clock_known: bool = True  # False: use_sim_time is set and nothing comes on /clock
     bound: float = 0.0  # s, obstacles_age
@@ -112,7 +113,9 @@ def _nodes(seen: Seen) -> Iterator[Finding]:
         yield found("bounds.lead", lead=seen.lead, moved=1e3 * seen.lead * LEVER,
                     error=1e3 * seen.tracking_error)  # fmt: skip
     for name, (level, message, values) in seen.states.items():
-        if level >= 2:
+        if name == "filter_node" and message.startswith("STOPPED operator"):
+            yield found("state.operator", message=message)
+        elif level >= 2:
             yield found("state.stopped", node=name, message=message)
         elif level == 1 and message not in RUNNING:
             yield found("state.warning", node=name, message=message)
@@ -179,8 +182,10 @@ def _stream(seen: Seen, s: Stream) -> Iterator[Finding]:
             yield found("topic.silent", **here, seconds=s.seconds)
         return
     yield from _times(seen, s)
-    if s.frame is not None and seen.base_frames and s.frame not in seen.base_frames:
-        yield found("frame.unknown", **here, frame=s.frame, expected=", ".join(seen.base_frames))
+    tool = (seen.tool_link,) if s.role == "command" and seen.tool_link else ()
+    if s.frame is not None and seen.base_frames and s.frame not in (*seen.base_frames, *tool):
+        expected = ", ".join((*seen.base_frames, *tool))
+        yield found("frame.unknown", **here, frame=s.frame, expected=expected)
 
 
 def _times(seen: Seen, s: Stream) -> Iterator[Finding]:

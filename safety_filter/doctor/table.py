@@ -48,8 +48,14 @@ TABLE: dict[str, Row] = {
     ),
     "state.stopped": Row(
         _E, "{node} says: {message}",
-        "The words after the colon name the input or limit. `~/reset` releases a latched stop"
-        " once all inputs are fresh and the command is near zero.",
+        "The words after the colon name the input or limit. What the monitor latched is released"
+        " by `safety-filter call monitor_node reset` once that is mended.",
+    ),
+    "state.operator": Row(
+        _W, "filter_node says: {message}",
+        "Once nothing else is wrong, `safety-filter call filter_node reset` releases it, at a"
+        " command near zero: vla_node's while it has no instruction (`safety-filter say ''`);"
+        " another policy has to send zeros.",
     ),
     "state.warning": Row(
         _W, "{node} says: {message}",

@@ -35,6 +35,7 @@ OK, WARN, ERROR, STALE = (
     DiagnosticStatus.ERROR,
     DiagnosticStatus.STALE,
 )
+REPEAT = 1.0  # s from one telling of its state to the next of a node that is not active
 T = TypeVar("T")
 
 
@@ -102,6 +103,8 @@ class ManagedNode(LifecycleNode):
         self._service_change_state.callback = self._on_change_state
         self._state = self.create_publisher(DiagnosticStatus, "~/state", LATCHED)
         self._state_key: tuple[bytes, str] | None = None
+        self._last_status: DiagnosticStatus | None = None
+        self.create_wall_timer(REPEAT, self._repeat)
         self.failure = ""  # traceback of a thread that died
 
     def configure(self) -> None:
@@ -208,7 +211,8 @@ class ManagedNode(LifecycleNode):
 
     def publish_state(self, level: bytes, message: str, values: Mapping[str, object]) -> None:
         """Publish `~/state`; log it when level or message changed."""
-        self._state.publish(conversion.status(level, self.get_name(), message, values))
+        self._last_status = conversion.status(level, self.get_name(), message, values)
+        self._state.publish(self._last_status)
         key = (level, message.split(":")[0])
         if key != self._state_key:
             self._state_key = key
@@ -219,6 +223,11 @@ class ManagedNode(LifecycleNode):
                 self.get_logger().error(message)
             else:
                 self.get_logger().warning(message)
+
+    def _repeat(self) -> None:
+        """The state again, as a sign of life. Who is active gives that by its work, or not."""
+        if self._last_status is not None and not self.active:
+            self._state.publish(self._last_status)
 
     def start_thread(self, target: Callable[[], None], name: str) -> threading.Thread:
         """Start a daemon thread; an exception in it ends the process with the traceback."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import resource
 import shutil
@@ -22,6 +23,7 @@ from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import HistoryPolicy, QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import get_rmw_implementation_identifier
+from std_msgs.msg import String
 
 from safety_filter import graph
 from safety_filter.doctor.checks import Endpoint, Seen, Stream
@@ -34,20 +36,21 @@ from safety_filter.nodes.tools import QUIET
 NODES = tuple(graph.NODES)
 DISCOVERY = 5.0  # s until the graph is known, at most
 ANSWER = 3.0  # s to wait for a node's parameters
+PLAN = "trajectory_msgs/msg/JointTrajectory"
 # What a node reads, by type; a String is an instruction or a description, which come once
 ROLES = {
     "sensor_msgs/msg/JointState": "joint states",
     "sensor_msgs/msg/PointCloud2": "obstacles",
     "geometry_msgs/msg/TwistStamped": "command",
     "std_msgs/msg/Float64MultiArray": "command",
-    "trajectory_msgs/msg/JointTrajectory": "command",
+    PLAN: "command",
     "sensor_msgs/msg/Image": "image",
     "sensor_msgs/msg/CameraInfo": "camera info",
     "geometry_msgs/msg/PoseStamped": "camera pose",
 }
 ARM_TYPES = (
     "std_msgs/msg/Float64MultiArray",
-    "trajectory_msgs/msg/JointTrajectory",
+    PLAN,
     "geometry_msgs/msg/TwistStamped",
 )
 # Limits of the filter that an input must keep to
@@ -77,10 +80,14 @@ class Doctor(Node):
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
         self._states: dict[str, tuple[int, str, dict[str, str]]] = {}
+        self._tool_link = ""
         self._check = CameraCheck()
 
     def _on_state(self, name: str, msg: DiagnosticStatus) -> None:
         self._states[name] = (msg.level[0], msg.message, conversion.values(msg))
+
+    def _on_config(self, msg: String) -> None:
+        self._tool_link = json.loads(msg.data)["robot"]["tool_link"]
 
     def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -94,6 +101,8 @@ class Doctor(Node):
             self.create_subscription(
                 DiagnosticStatus, f"{node}/state", lambda m, n=node: self._on_state(n, m), LATCHED
             )
+        if names["filter_node"]:
+            self.create_subscription(String, "filter_node/config", self._on_config, LATCHED)
         seen = Seen(nodes={n: c for n, c in names.items() if n in NODES}, wanted=("filter_node",))
         parameters = {n: self._ask(n) for n in WANTED if names.get(n)}
         if parameters.get("filter_node", {}).get("use_sim_time"):  # ages are on the filter's clock
@@ -123,7 +132,7 @@ class Doctor(Node):
         names |= self._names()
         seen.nodes = {n: c for n, c in names.items() if n in NODES}
         self._of_arm(seen, parameters.get("filter_node", {}))
-        seen.states = dict(self._states)
+        seen.states, seen.tool_link = dict(self._states), self._tool_link
         seen.unchecked, seen.overlap, seen.arm_pixels = self._check.judge()
         return seen
 
@@ -227,7 +236,8 @@ class Doctor(Node):
         role = ROLES[kind]
         # Without attention there is no target, which the states tell
         stream = Stream(name, role, topic, kind, optional="attention" in topic)
-        if name == "filter_node" and role in LIMITS and limits:
+        # A trajectory is played out, and its age counts from its last point
+        if name == "filter_node" and role in LIMITS and limits and kind != PLAN:
             stream.limit = float(limits[LIMITS[role]])
         # All messages count here, not only the newest
         profile = QoSProfile(
@@ -259,7 +269,7 @@ class Doctor(Node):
                 stream.ages.append(now - stamp)
             framed = stream.node == "filter_node" and stream.role in FRAMED
             stream.frame = header.frame_id if framed and hasattr(msg.header, "frame_id") else None
-            if stream.expected == "trajectory_msgs/msg/JointTrajectory":
+            if stream.expected == PLAN:
                 stream.frame = None  # joints have none
         if hasattr(msg, "data") and hasattr(msg.data, "__len__"):
             stream.size = max(stream.size, int(np.asarray(msg.data).nbytes))

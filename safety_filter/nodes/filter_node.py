@@ -143,17 +143,19 @@ class FilterNode(ManagedNode):
         self._ticks.describe(*facts, self._tuning.value, p)
         self._filter.warm_up()
         self._start_up = time.monotonic() - start
-        if self._stopped:  # also before now
-            self._filter.stop(self._stopped)
+        by = self._stopped or (flight.BY[flight.NODE_STOP] if self.was_active else "")
+        if by:  # what stopped the filter before this one stops it too
+            self._filter.stop(by)
         self._loop = ControlLoop(p, rate, self._tick, self.start_thread)
         self._teller.start()
         self._loop.start(self._recorder.flight.size)  # with zeros until activation
 
     def activate(self) -> None:
         """Start commanding; after a deactivation as after a reset: once the stick is centred."""
+        again = self.was_active
         super().activate()
         with self._lock:
-            if self._decision is not None and not self._stopped:
+            if again and not self._stopped:
                 self._filter.reset()
                 self._recorder.flight.event(flight.RESET)
 

@@ -122,6 +122,12 @@ class MonitorNode(ManagedNode):
         self._loop = ControlLoop(self.params, self.params.rate, self._tick, self.start_thread)
         self._loop.start()  # with zeros until activation
 
+    def activate(self) -> None:
+        """Pass commands on; after a deactivation, as after a reset, none that is under way."""
+        if self.was_active and (reason := _in_motion(self._command)):
+            self._latch(reason)
+        super().activate()
+
     def deactivate(self) -> None:
         """Zeros from the next tick on, or as soon as `stop_acceleration` allows."""
         super().deactivate()
@@ -357,13 +363,14 @@ class MonitorNode(ManagedNode):
 
 
 def _in_motion(command: tuple[float, np.ndarray] | None) -> str:
-    """Why a reset would start the arm, or ''."""
+    """Why a reset or an activation would start the arm, or ''."""
     speed = 0.0 if command is None else float(np.abs(command[1]).max(initial=0.0))
     if speed <= RESET_SPEED:
         return ""
     return (
-        f"filter: commands {speed:.2f} rad/s, expected at most {RESET_SPEED:g}: a reset must"
-        " not start the arm; stop the filter (filter_node/stop) or its command first"
+        f"filter: commands {speed:.2f} rad/s, expected at most {RESET_SPEED:g}: a reset or an"
+        " activation must not start the arm; stop the filter (filter_node/stop) or its command"
+        " first"
     )
 
 

@@ -22,10 +22,11 @@ class WatchParams:
         False, "-", None, None, "a monitor_node stands between this node and the arm"
     )
     monitor_silence: float = param(
-        0.04, "s", 0.01, 0.5, "silence of the monitor after which zeros go to the arm directly"
-    )
+        0.04, "s", 0.04, 0.5, "silence of the monitor after which zeros go to the arm directly;"
+        " two of its signs of life at the least",
+    )  # fmt: skip
     monitor_gone: float = param(
-        0.25, "s", 0.02, 5.0, "silence of the monitor after which these stay until ~/reset"
+        0.25, "s", 0.04, 5.0, "silence of the monitor after which these stay until ~/reset"
     )
 
 

@@ -29,6 +29,9 @@ TRANSITIONS = {
     "deactivate": Transition.TRANSITION_DEACTIVATE,
     "cleanup": Transition.TRANSITION_CLEANUP,
 }
+CONFIGURE = 120.0  # s: a filter compiles for up to a minute, and a policy loads
+ABSENT = "does the node run, in this ROS_DOMAIN_ID and namespace, and may this enclave call it?"
+BUSY = "it may still be at it, see its state"
 SETTLED = 1.0  # s without a further reader: policy and perception are found one after the other
 
 
@@ -40,7 +43,8 @@ class Operator:
     """Calls services of nodes in one namespace; a context manager."""
 
     def __init__(self, namespace: str = "", patience: float = 5.0) -> None:
-        """patience: s until a service must be there, and again until it must have answered."""
+        """patience: s until a service must be there, and again until it must have answered;
+        `configure` has CONFIGURE for the latter."""
         self._context = Context()
         rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node("operator", context=self._context, namespace=namespace, **QUIET)
@@ -63,10 +67,11 @@ class Operator:
             CallError: nobody answers.
         """
         if what in TRIGGERS:
-            answer = self._ask(Trigger, f"{name}/{what}", Trigger.Request())
+            answer = self._ask(Trigger, f"{name}/{what}", Trigger.Request(), self._patience)
             return bool(answer.success), str(answer.message)
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[what]))
-        done = bool(self._ask(ChangeState, f"{name}/change_state", request).success)
+        patience = CONFIGURE if what == "configure" else self._patience
+        done = bool(self._ask(ChangeState, f"{name}/change_state", request, patience).success)
         return done, f"{what}: {'done' if done else 'refused, see the state of the node'}"
 
     def set(self, name: str, values: Mapping[str, Any]) -> tuple[bool, str]:
@@ -78,7 +83,7 @@ class Operator:
         rows = [Parameter(key, value=value).to_parameter_msg() for key, value in values.items()]
         request = SetParametersAtomically.Request(parameters=rows)
         service = f"{name}/set_parameters_atomically"
-        result = self._ask(SetParametersAtomically, service, request).result
+        result = self._ask(SetParametersAtomically, service, request, self._patience).result
         if "undeclared" in result.reason:  # rclpy does not say which
             text = f"not a parameter of {name}: one of {', '.join(values)}"
             return False, f"{text}; `safety-filter parameters {name}` lists them"
@@ -100,7 +105,7 @@ class Operator:
             return count > 0 and time.monotonic() - since > SETTLED
 
         try:
-            self._spin_until(settled, f"nobody reads {full}")
+            self._spin_until(settled, f"nobody reads {full}", self._patience, ABSENT)
             publisher.publish(String(data=text))
             if not publisher.wait_for_all_acked(Duration(seconds=self._patience)):
                 raise CallError(
@@ -110,20 +115,17 @@ class Operator:
         finally:
             self.node.destroy_publisher(publisher)
 
-    def _ask(self, kind: Any, service: str, request: Any) -> Any:
+    def _ask(self, kind: Any, service: str, request: Any, patience: float) -> Any:
         client = self.node.create_client(kind, service)
         full = self.node.resolve_service_name(service)
-        self._spin_until(client.service_is_ready, f"no service {full}")
+        self._spin_until(client.service_is_ready, f"no service {full}", self._patience, ABSENT)
         future = client.call_async(request)
-        self._spin_until(future.done, f"no answer from {full}")
+        self._spin_until(future.done, f"no answer from {full}", patience, BUSY)
         return future.result()
 
-    def _spin_until(self, done: Any, fault: str) -> None:
-        end = time.monotonic() + self._patience
+    def _spin_until(self, done: Any, fault: str, patience: float, hint: str) -> None:
+        end = time.monotonic() + patience
         while not done():
             if time.monotonic() > end:
-                raise CallError(
-                    f"{fault} within {self._patience:g} s; does the node run, in this"
-                    " ROS_DOMAIN_ID and namespace, and may this enclave call it?"
-                )
+                raise CallError(f"{fault} within {patience:g} s; {hint}")
             self._executor.spin_once(timeout_sec=0.05)

@@ -1,8 +1,9 @@
 """The policy as a node: pictures, joint states and words in, a stamped twist stream out.
 
-One thread runs the policy on the newest picture; a timer plays the chunks out. Whenever the node
-has no good reason to command, it is silent on `~/twist` and says why on `~/state`: the filter
-brakes on silence.
+One thread runs the policy on the newest picture; a timer plays the chunks out. Without an
+instruction there is nothing to do, and the node asks for standing still: zeros, with which a
+latched stop of the filter can be reset. Whenever it cannot vouch for a command, it is silent on
+`~/twist` and says why on `~/state`: the filter brakes on silence.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class VlaNode(ManagedNode):
         self._present: deque[float] = deque(maxlen=PRESENCE_WINDOW)
         self._fitting = ""  # the instruction that fitted what was in view
         self._newest: Latest[Image] = Latest()
+        self._stamp = 0.0  # of the last picture considered, s
         self._wrist_image: Image | None = None
         self._policy_rate, self._twist_rate = RateMeter(50), RateMeter(100)
         self._act_time, self._age = Percentiles(500), Percentiles(500)
@@ -89,7 +91,8 @@ class VlaNode(ManagedNode):
         self.create_subscription(String, "instruction", self._on_instruction, LATCHED)
         self.create_service(Trigger, "~/reset", self._on_reset)
         group = MutuallyExclusiveCallbackGroup()
-        self.create_timer(1.0 / p.twist_rate, self._play, group)
+        # Of real time: one of the ROS clock waits, where that is set back, until it has caught up
+        self.create_wall_timer(1.0 / p.twist_rate, self._play, group)
         self._figures: dict[str, float] = {}
         self.create_wall_timer(1.0, self._measure, group)
         self.create_wall_timer(0.1, self._tell, group)
@@ -206,12 +209,17 @@ class VlaNode(ManagedNode):
         """Run the policy on one picture; a fault leaves the player to run out."""
         instruction, wrist = self._instruction, self._wrist_image
         stamp = conversion.seconds(msg.header.stamp)
+        if stamp < self._stamp:
+            # The clock was set back: a chunk of later than now would be played until then
+            self._player.clear()
+        self._stamp = stamp
         history = self._joints.update()
         assert history is not None
         try:
             scene = images.rgb(msg)
             self._image.accept(time.monotonic())
             if not instruction or wrist is None:
+                self._fault = ""
                 return
             until = time.monotonic() + PARTNER_WAIT
             while conversion.seconds(wrist.header.stamp) < stamp and time.monotonic() < until:
@@ -258,8 +266,8 @@ class VlaNode(ManagedNode):
 
     # -- outputs (executor) -------------------------------------------------------------------
 
-    def _obstacle_to_commanding(self) -> tuple[bytes, str] | None:
-        """Level and text of why nothing is commanded, or None."""
+    def _obstacle_to_commanding(self) -> str:
+        """Why nothing can be commanded, or ''."""
         for source, limit in (
             (self._image, self.params.image_age),
             (self._wrist, self.params.image_age),
@@ -268,30 +276,27 @@ class VlaNode(ManagedNode):
             source.limit = limit
         self._joints.update()
         sources = (self._image, self._wrist, self._joints.source)
-        fault = first_fault(sources, time.monotonic())
-        if fault is not None:
-            return ERROR, fault
-        if not self._instruction:
-            return WARN, "no instruction"
-        if self._fault:
-            return ERROR, self._fault
-        doubt = "" if self._fitting == self._instruction else self._doubt()
-        return (ERROR, doubt) if doubt else None
+        fault = first_fault(sources, time.monotonic()) or self._fault
+        if not fault and self._fitting != self._instruction:
+            fault = self._doubt()
+        return fault
 
     def _play(self) -> None:
         if not self.active:
             return
-        reason = self._obstacle_to_commanding()
         self._notice = ""
-        if reason is None:
-            now = self.now()
-            played = self._player.read(now)
+        if self._obstacle_to_commanding():
+            return
+        twist = np.zeros(6)
+        if self._instruction:
+            played = self._player.read(self.now())
             if played.twist is None or played.opening is None:
                 self._notice = played.reason
                 return
-            self._twist.publish(self._stamped(played.twist))
+            twist = played.twist
             self._gripper.publish(Float64(data=played.opening))
-            self._twist_rate.tick(time.monotonic())
+        self._twist.publish(self._stamped(twist))
+        self._twist_rate.tick(time.monotonic())
 
     def _stamped(self, twist: np.ndarray) -> TwistStamped:
         msg = conversion.fill_twist(TwistStamped(), twist, self.now())
@@ -320,9 +325,10 @@ class VlaNode(ManagedNode):
         present = self._presence()
         if present is not None:
             values["present"] = present
-        reason = self._obstacle_to_commanding()
-        if reason is not None:
-            self.publish_state(reason[0], reason[1], values)
+        if fault := self._obstacle_to_commanding():
+            self.publish_state(ERROR, fault, values)
+        elif not self._instruction:
+            self.publish_state(WARN, "no instruction", values)
         elif self._notice:
             self.publish_state(WARN, f"not commanding: {self._notice}", values)
         else:

@@ -68,6 +68,7 @@ CASES: dict[str, Seen] = {
     "node.twice": _seen(nodes={"filter_node": 2, "monitor_node": 1}),
     "monitor.missing": _seen(monitored=False),
     "state.stopped": _seen(**_state(2, "STOPPED perception: obstacles: none received")),
+    "state.operator": _seen(**_state(2, "STOPPED operator: stopped by the operator")),
     "state.warning": _seen(**_state(1, "inactive")),
     "bounds.hidden": _seen(acceleration=1.0, hidden_acceleration=0.4),
     "bounds.lead": _seen(lead=0.03, tracking_error=0.003),
@@ -129,6 +130,14 @@ def test_a_monitor_that_the_filter_waits_for_is_told_as_missing() -> None:
     (missing,) = [f for f in findings(_seen(nodes=alone)) if f.code == "node.missing"]
     assert missing.says.startswith("monitor_node")
     assert "node.missing" not in _codes(_seen(nodes=alone, monitored=False))
+
+
+def test_a_latched_stop_is_no_error_but_what_the_monitor_latched_is() -> None:
+    assert _codes(CASES["state.operator"]) & {"state.stopped", "state.operator"} == {
+        "state.operator"
+    }
+    states = {"monitor_node": (2, "STOPPED filter: silent (limit 0.04 s)", {})}
+    assert "state.stopped" in _codes(_seen(states=states))
 
 
 def test_what_is_optional_may_be_silent() -> None:

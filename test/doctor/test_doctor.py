@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from array import array
 from pathlib import Path
 
 import pytest
 import rclpy
+from builtin_interfaces.msg import Duration
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from ros_rig import PATIENT, Rig, SimulatedTime, running
+from ros_rig import ARM_JOINTS, PATIENT, Rig, SimulatedTime, passing, running
 from std_msgs.msg import Float64MultiArray
-from trajectory_msgs.msg import JointTrajectory
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from safety_filter import graph
 from safety_filter.cli import main
+from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND
 
 pytestmark = pytest.mark.ros
+TOOL = "panda_grasptarget"
 
 
 def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
@@ -73,6 +77,54 @@ def test_live_graph_in_order_and_with_faults(
             assert code == 1 and found["node.missing"].startswith("monitor_node is not there")
         finally:
             rclpy.try_shutdown(context=controller)
+            rig.close()
+
+
+def test_a_twist_in_the_frame_of_the_tool_is_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**PATIENT["filter_node"], "monitored": False}
+    with passing(tmp_path, graph.NODES["filter_node"].with_parameters(**settings)) as rig:
+        rig.alter_twist = lambda m: setattr(m.header, "frame_id", TOOL)
+        code, found = _codes(capsys)
+        assert rig.message("filter_node") == "PASS"
+        assert code == 0 and "frame.unknown" not in found, found
+        # Obstacles are not taken in it
+        rig.alter_cloud = lambda m: setattr(m.header, "frame_id", TOOL)
+        rig.wait_state("filter_node", "STOPPED perception")
+        code, found = _codes(capsys)
+        assert code == 1 and found["frame.unknown"].startswith(
+            f"/perception_node/obstacles (obstacles) is in frame '{TOOL}'"
+        ), found
+
+
+def test_one_trajectory_a_chunk_is_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a second apart and of a picture of then, at a limit of 0.2 s for a command."""
+    settings = {**PATIENT["filter_node"], "monitored": False, "command": "trajectory"}
+    settings["command_age"] = 0.2
+    with running(tmp_path, graph.NODES["filter_node"].with_parameters(**settings)):
+        rig = Rig()
+        plan = rig.node.create_publisher(JointTrajectory, "filter_node/trajectory_in", COMMAND)
+
+        def send() -> None:
+            msg = JointTrajectory(joint_names=ARM_JOINTS)
+            msg.header.stamp = conversion.stamp(rig.now() - 0.3)
+            still = array("d", [0.0] * 7)
+            msg.points = [
+                JointTrajectoryPoint(velocities=still, time_from_start=Duration(sec=s))
+                for s in (0, 2)
+            ]
+            plan.publish(msg)
+
+        rig.node.create_timer(0.5, send)
+        try:
+            rig.wait_passing("filter_node")
+            code, found = _codes(capsys)
+            assert rig.message("filter_node") == "PASS"
+            assert code == 0 and not {"rate.low", "age.old"} & set(found), found
+        finally:
             rig.close()
 
 

@@ -82,12 +82,49 @@ def test_zeros_from_configure_on_and_never_a_gap_through_deactivation(tmp_path: 
             assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
             # Silence while a node is inactive would be this long; the rest is the machine's
             assert _gap(rig, begun, time.monotonic()) < 0.8 * INACTIVE
-            # Shutdown leaves zeros
+            # Activating it starts no motion that the filter has under way
             assert rig.change(MONITOR, Transition.TRANSITION_ACTIVATE)
+            rig.wait_state(MONITOR, "STOPPED filter: commands")
+            rig.wait_state(FILTER, "STOPPED operator: stopped by the monitor")
+            assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
+            rig.twist = np.zeros(6)
+            rig.wait_passing(MONITOR)
+            rig.wait_passing()
+            # At rest it lets commands through at once
+            assert rig.change(MONITOR, Transition.TRANSITION_DEACTIVATE)
+            assert rig.change(MONITOR, Transition.TRANSITION_ACTIVATE)
+            rig.wait_state(MONITOR, "PASSING")
+            # Shutdown leaves zeros
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
             rig.wait_moving()
             assert rig.change(FILTER, Transition.TRANSITION_ACTIVE_SHUTDOWN)
             rig.wait_state(FILTER, "shut down")
             rig.wait_still()
+        finally:
+            rig.close()
+
+
+def test_a_filter_that_is_configured_again_waits_like_after_a_reset(tmp_path: Path) -> None:
+    """The way to load a robot file anew, under a live command."""
+    spec = graph.NODES[FILTER].with_parameters(monitored=False, **PATIENT[FILTER])
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_passing(FILTER)
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            rig.wait_moving()
+            for transition in (
+                Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP,
+                Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE,
+            ):  # fmt: skip
+                assert rig.change(FILTER, transition)
+                rig.wait_still()
+            assert all(not qd.any() for _, qd in rig.watch(INACTIVE))
+            rig.wait_state(FILTER, "STOPPED operator: reset waits: command")
+            rig.twist = np.zeros(6)
+            rig.wait_state(FILTER, "PASS")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0, 0, 0])
+            rig.wait_moving()
         finally:
             rig.close()
 

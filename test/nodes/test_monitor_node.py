@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from array import array
@@ -24,7 +25,9 @@ from safety_filter.core.robot import RobotModel
 from safety_filter.core.wire import empty_tracks
 from safety_filter.demo.processes import ProcessGroup
 from safety_filter.nodes import conversion
+from safety_filter.nodes.filter_node import TABLE as FILTER_TABLE
 from safety_filter.nodes.monitor_node import beat_every
+from safety_filter.nodes.monitor_params import TABLE as MONITOR_TABLE
 from safety_filter.nodes.qos import COMMAND
 
 pytestmark = pytest.mark.ros
@@ -297,6 +300,15 @@ def test_zeros_and_what_follows_them_come_at_the_acceleration_that_the_arm_takes
             np.testing.assert_allclose(qd[:, 1], -0.5 * qd[:, 0], atol=1e-9)
 
 
-def test_the_monitor_shows_that_it_lives_at_any_rate() -> None:
-    for rate in (50.0, 100.0, 250.0, 1000.0):
-        assert beat_every(rate) / rate <= 0.02
+def test_one_lost_sign_of_life_is_no_silence_at_any_rate_that_is_permitted() -> None:
+    rate = next(row for row in MONITOR_TABLE.rows if row.name == "rate")
+    silence = next(row for row in FILTER_TABLE.rows if row.name == "monitor_silence")
+    for hertz in np.linspace(rate.lo, rate.hi, 2000):
+        assert 2 * beat_every(hertz) / hertz <= silence.lo
+
+
+def test_a_shorter_silence_than_that_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """The filter would send zeros between the commands of a monitor that lives."""
+    command = graph.command(graph.NODES[FILTER].with_parameters(monitor_silence=0.015))
+    assert subprocess.run(command, timeout=60).returncode == 2
+    assert "monitor_silence: expected 0.04 to 0.5 s, got 0.015" in capfd.readouterr().err

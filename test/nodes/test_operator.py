@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_rig import PATIENT, Rig, running
+from ros_rig import PATIENT, START_SECONDS, Rig, running
+from std_msgs.msg import String
 
 from safety_filter import graph
 from safety_filter.cli import main
+from safety_filter.core.robot import read_config, urdf_path
+from safety_filter.nodes.operator import CallError, Operator
+from safety_filter.nodes.qos import LATCHED
 
 pytestmark = pytest.mark.ros
 FILTER = "filter_node"
@@ -53,6 +59,39 @@ def test_stop_reset_transitions_and_parameters(
             rig.twist = np.zeros(6)
             assert _call(capsys, "activate")[0] == 0
             rig.wait_state(FILTER, "PASS")
+        finally:
+            rig.close()
+
+
+def test_configure_may_take_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here for a description that comes late, else for compiling."""
+    spec = graph.NODES[FILTER].with_parameters(
+        activate_at_start=False, monitored=False, description=True
+    )
+    with running(tmp_path, spec):
+        rig = Rig()
+        try:
+            rig.wait_state(FILTER, "unconfigured", START_SECONDS)
+            publisher = rig.node.create_publisher(String, "robot_description", LATCHED)
+            text = String(data=urdf_path(read_config("panda")).read_text())
+
+            def describe() -> None:
+                rig.wait_state(FILTER, "waiting for /robot_description")
+                with Operator(patience=1.0) as other, pytest.raises(CallError) as refused:
+                    other.call(FILTER, "stop")
+                told.append(str(refused.value))
+                time.sleep(6.0)  # longer than other calls are waited for
+                publisher.publish(text)
+
+            told: list[str] = []
+            late = threading.Thread(target=describe)
+            late.start()
+            answer = _call(capsys, "configure")
+            late.join()
+            assert answer == (0, "filter_node: configure: done\n")
+            assert told == [
+                "no answer from /filter_node/stop within 1 s; it may still be at it, see its state"
+            ]
         finally:
             rig.close()
 

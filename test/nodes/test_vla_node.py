@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from geometry_msgs.msg import TwistStamped
-from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, running
+from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, SimulatedTime, running
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from safety_filter import graph, images
 from safety_filter.cli import main
+from safety_filter.demo.processes import ProcessGroup
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 
@@ -30,12 +33,12 @@ class Camera:
 
     def __init__(self, rig: Rig) -> None:
         self.size, self.encoding, self.on = 256, "rgb8", True
-        self.twists: list[tuple[float, float]] = []  # time of receipt, stamp, s
+        self.twists: list[tuple[float, float, np.ndarray]] = []  # receipt, stamp (s), values
         self.maps: list[Image] = []
         self.wrist_maps: list[Image] = []
         self.stamps: list[float] = []  # of the scene's pictures
         self.wrist_stamps: list[float] = []
-        self._rig = rig
+        self.now = rig.now
         node = rig.node
         self._scene = node.create_publisher(Image, "sim_node/scene/image", NEWEST)
         self._wrist = node.create_publisher(Image, "sim_node/wrist/image", NEWEST)
@@ -50,18 +53,19 @@ class Camera:
         self._thread.start()
 
     def _on_twist(self, msg: TwistStamped) -> None:
-        assert np.isfinite(conversion.twist_vector(msg)).all()
-        self.twists.append((time.monotonic(), conversion.seconds(msg.header.stamp)))
+        twist = conversion.twist_vector(msg)
+        assert np.isfinite(twist).all()
+        self.twists.append((time.monotonic(), conversion.seconds(msg.header.stamp), twist))
 
     def _run(self) -> None:
         rng = np.random.default_rng(0)
         while not self._end.is_set():
             if self.on:
                 pixels = rng.integers(0, 255, (self.size, self.size, 3), dtype=np.uint8)
-                msg = conversion.image(pixels, "rgb8", self._rig.now(), "scene_camera_optical")
+                msg = conversion.image(pixels, "rgb8", self.now(), "scene_camera_optical")
                 msg.encoding = self.encoding
                 self.stamps.append(conversion.seconds(msg.header.stamp))
-                wrist = conversion.image(pixels[:64, :64], "rgb8", self._rig.now(), "wrist")
+                wrist = conversion.image(pixels[:64, :64], "rgb8", self.now(), "wrist")
                 self.wrist_stamps.append(conversion.seconds(wrist.header.stamp))
                 self._wrist.publish(wrist)
                 self._scene.publish(msg)
@@ -75,7 +79,7 @@ class Camera:
         time.sleep(0.3)
         start = time.monotonic()
         time.sleep(0.7)
-        return not [t for t, _ in self.twists if t > start]
+        return not [t for t, *_ in self.twists if t > start]
 
     def close(self) -> None:
         self._end.set()
@@ -125,7 +129,7 @@ def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: An
     camera.maps.clear()
     rig.wait(lambda: len(camera.twists) > 40 and len(camera.maps) > 5, EVENT_SECONDS, "a stream")
     # The median: a busy machine may lose some of a stream of 20 Hz
-    assert 0.02 < np.median(np.diff([stamp for _, stamp in camera.twists])) < 0.08
+    assert 0.02 < np.median(np.diff([stamp for _, stamp, _ in camera.twists])) < 0.08
     assert images.float_map(camera.maps[-1]).shape == (16, 16)
     assert camera.maps[-1].header.frame_id.startswith("scene_camera_optical#")
     stamps = {conversion.seconds(m.header.stamp) for m in camera.maps}
@@ -145,7 +149,6 @@ def test_commands_a_stamped_stream_and_maps_stamped_like_their_pictures(cell: An
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no instruction"),
         ("defenestrate the xylophone", "instruction 'defenestrate the xylophone'"),
         ("put the red cube", "instruction 'put the red cube'"),
     ],
@@ -157,6 +160,53 @@ def test_instruction_that_names_nothing_is_told_and_nothing_is_commanded(
     camera.say(text)
     rig.wait_state("vla_node", words)
     assert camera.silent()
+
+
+def test_without_an_instruction_it_asks_for_standing_still_while_its_inputs_are_well(
+    cell: Any,
+) -> None:
+    rig, camera = cell
+    camera.say("")
+    rig.wait_state("vla_node", "no instruction")
+    time.sleep(0.3)  # what was under way
+    camera.twists.clear()
+    rig.wait(lambda: len(camera.twists) > 20, EVENT_SECONDS, "a stream")
+    assert all(not twist.any() for *_, twist in camera.twists)
+    assert rig.now() - camera.twists[-1][1] < 2.0
+    camera.encoding = "mono16"
+    rig.wait_state("vla_node", "image encoding: expected rgb8 or bgr8")
+    assert camera.silent()
+
+
+def test_a_latched_stop_is_reset_and_the_doctor_content_before_the_arm_moves(
+    cell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig, _ = cell
+
+    def call(*words: str) -> tuple[int, str]:
+        code = main(words)
+        return code, capsys.readouterr().out
+
+    spec = graph.NODES["filter_node"].with_parameters(monitored=False, **PATIENT["filter_node"])
+    with ProcessGroup(os.environ, tmp_path) as processes:  # in the domain of the bench
+        processes.start(spec)
+        rig.wait(
+            lambda: rig.message("filter_node") in ("PASS", "FILTERED"), START_SECONDS, "commands"
+        )
+        assert call("call", "filter_node", "stop")[0] == 0
+        rig.wait_state("filter_node", "STOPPED operator")
+        assert call("say", "", "--topic", "sim_node/instruction")[0] == 0
+        rig.wait_state("vla_node", "no instruction")
+        code, told = call("doctor", "--json")
+        found = {f["code"]: f["level"] for f in json.loads(told)["findings"]}
+        assert code == 0 and found["state.operator"] == "WARNING", told
+        rig.wait(lambda: call("call", "filter_node", "reset")[0] == 0, EVENT_SECONDS, "the reset")
+        rig.wait_state("filter_node", "PASS")
+        code, told = call("doctor", "--json")
+        assert code == 0 and "state.operator" not in told, told
+        assert not rig.qd.any()
+        assert call("say", INSTRUCTION, "--topic", "sim_node/instruction")[0] == 0
+        rig.wait_moving()
 
 
 def test_what_is_not_in_view_is_told_and_nothing_is_commanded(cell: Any) -> None:
@@ -216,6 +266,38 @@ def test_joint_states_that_stop_are_told_and_nothing_is_commanded(cell: Any) -> 
     rig.joints_on = False
     rig.wait_state("vla_node", "joint_states: silent for")
     assert camera.silent()
+
+
+def test_a_clock_that_is_set_back_leaves_no_old_chunk_in_force(
+    untrained: Path, tmp_path: Path
+) -> None:
+    spec = graph.NODES["vla_node"].with_parameters(
+        weights=str(untrained), present_min=0.0, use_sim_time=True, **PATIENT["vla_node"]
+    )
+    with running(tmp_path, spec):
+        rig = Rig()
+        rig.twist = None
+        clock = SimulatedTime(rig)
+        camera = Camera(rig)
+        camera.now = clock.now
+        try:
+            camera.say(INSTRUCTION)
+            rig.wait_state("vla_node", "commanding", START_SECONDS)
+            clock.leap(-60.0)
+
+            def of_new_pictures() -> bool:
+                """Twists of the last 20 differ, as those of pictures of noise do."""
+                now = clock.now()
+                last = [twist for _, stamp, twist in camera.twists[-20:] if stamp < now + 1.0]
+                return len(last) == 20 and len(np.unique(last, axis=0)) > 10
+
+            # Sooner by far than the clock is where it was
+            rig.wait(of_new_pictures, EVENT_SECONDS, "twists of new pictures")
+            rig.wait_state("vla_node", "commanding")
+        finally:
+            camera.close()
+            clock.close()
+            rig.close()
 
 
 def _not_configured(tmp_path: Path, **parameters: Any) -> str:
