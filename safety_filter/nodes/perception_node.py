@@ -40,6 +40,10 @@ from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
 
 EXTRINSICS = ("topic", "parameter", "tf")
+NO_WORDS = (
+    "no instruction came since the start, or an empty one; say it (again), or set named_share to"
+    " 0 where the policy takes no words"
+)
 
 
 @dataclass(frozen=True)
@@ -245,6 +249,10 @@ class PerceptionNode(ManagedNode):
         wrist_attention, wrist_fault = self._attention("wrist_attention")
         if attention is not None:
             self._last_map = attention.map
+        # Attention counts only where the words can check it: who missed them must not guess
+        unsaid = seen.named_share > 0 and not self._told.strip()
+        if unsaid:
+            attention = wrist_attention = None
         start = time.perf_counter()
         result = self._perception.update(
             stamp,
@@ -264,11 +272,11 @@ class PerceptionNode(ManagedNode):
             self._stages[stage].add(milliseconds)
         self._rate.tick(done)
         self._work.accept(done)
-        self._note = result.selection.reason or ""
+        self._note = NO_WORDS if unsaid else result.selection.reason or ""
         self._facts = {
             "tracks": len(result.objects),
             "target": "none" if result.selection.target is None else result.selection.target,
-            "target_reason": result.selection.reason,
+            "target_reason": self._note,
             "held": "none" if result.held is None else result.held,
             "attention_fault": fault or wrist_fault or result.attention_fault or "",
         }
