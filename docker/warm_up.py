@@ -22,13 +22,11 @@ def _perception() -> None:
     from safety_filter.perception.detector import Detector
     from safety_filter.perception.params import PerceptionParams
     from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.perception.warm_up import warm_up
 
     robot = find_robot(ROBOT, "")
-    names = robot.arm_joints, robot.finger_joints, robot.tool_link
-    mask = RobotMask(robot.urdf, *names, spheres=robot.spheres, base_link=robot.base_link)
-    warm_up(Perception(PerceptionParams(), Detector.load(), mask), len(robot.arm_joints))
+    perception = Perception(PerceptionParams(), Detector.load(), robot.mask())
+    warm_up(perception, len(robot.arm_joints))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from safety_filter.bags.reader import Bag, BagError, ordered
 from safety_filter.bags.recording import Recording, Settings, find_topics, stamp_of
 from safety_filter.core.inputs import Command, ObstacleSample
 from safety_filter.core.robot import RobotError, urdf_path
+from safety_filter.robot_source import Gripper, RobotSource
 
 KEPT = 8  # pictures kept until their partners come
 SYNC = 0.02  # s between stamps of a picture and its depth or pose
@@ -39,11 +40,11 @@ class Joints:
     """Recorded joint states, looked up at a stamp."""
 
     def __init__(self, rows: Sequence[tuple[float, bytes]], arm: Sequence[str],
-                 fingers: Sequence[str]) -> None:  # fmt: skip
+                 gripper: Gripper) -> None:  # fmt: skip
         samples = []
         for received, data in rows:
             try:
-                found = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), received, arm, fingers)
+                found = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), received, arm, gripper)
             except ms.MessageError:
                 continue
             if len(found.q) == len(arm) and np.isfinite(found.q).all():
@@ -86,9 +87,8 @@ class _Source:
         if missing:
             raise BagError(f"{path}: no topic for {', '.join(missing)}; record with --perception"
                            " --vla, or name them with --topic")
-        fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
         rows = [(1e-9 * t, d) for _, t, d in bag.messages({topics["joint_states"]})]
-        joints = Joints(rows, recording.robot.joint_names, fingers)
+        joints = Joints(rows, recording.robot.joint_names, Gripper.of(recording.spec))
         return cls(bag, topics, joints)
 
     def messages(self, roles: Sequence[str]) -> Any:
@@ -139,16 +139,12 @@ def perceive(path: Path, recording: Recording, settings: Settings,
     from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
     from safety_filter.perception.params import TABLE
     from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
 
     roles = ("image", "depth", "camera_info", "camera_pose")
     source = _Source.open(path, recording, settings, roles)
-    fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
     try:
         tuning = TABLE.validate(changes)
-        mask = RobotMask(_urdf(recording, settings), recording.robot.joint_names, fingers,
-                         str(recording.spec["tool_link"]), tuning.robot_tolerance,
-                         tuning.robot_grow_px)  # fmt: skip
+        mask = RobotSource(recording.spec, _urdf(recording, settings)).mask(tuning)
         perception = Perception(tuning, Detector.load(DEFAULT_WEIGHTS), mask)
     except (ParamError, DetectorError, ValueError, OSError) as error:
         raise BagError(f"perception: {error}") from error
@@ -229,15 +225,12 @@ def act(path: Path, recording: Recording, settings: Settings,
     Raises:
         BagError: a topic is missing, or the policy cannot be loaded or used.
     """
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.vla.policy import SHIPPED, Policy, PolicyError, pack_proprioception
 
     source = _Source.open(path, recording, settings, ("image", "wrist_image", "instruction"))
-    fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
     try:
         policy = Policy.load(weights or SHIPPED)
-        tool = RobotMask(_urdf(recording, settings), recording.robot.joint_names, fingers,
-                         str(recording.spec["tool_link"]))  # fmt: skip
+        tool = RobotSource(recording.spec, _urdf(recording, settings)).mask()
     except (PolicyError, ValueError, OSError) as error:
         raise BagError(f"policy: {error}") from error
     considered = {

@@ -34,10 +34,11 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
-from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.robot import RobotInput
 from safety_filter.perception.gaze import AttentionMap
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
+from safety_filter.robot_source import RobotParams
 
 EXTRINSICS = ("topic", "parameter", "tf")
 NO_WORDS = (
@@ -123,7 +124,6 @@ class PerceptionNode(ManagedNode):
 
         from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
         from safety_filter.perception.pipeline import Perception
-        from safety_filter.perception.robot_mask import RobotMask
         from safety_filter.perception.warm_up import warm_up
 
         cv2.setNumThreads(1)
@@ -139,21 +139,12 @@ class PerceptionNode(ManagedNode):
         try:
             detector = Detector.load(p.weights or DEFAULT_WEIGHTS)
             tuning = self._tuning.value
-            mask = RobotMask(
-                robot.urdf,
-                robot.arm_joints,
-                robot.finger_joints,
-                robot.tool_link,
-                tuning.robot_tolerance,
-                tuning.robot_grow_px,
-                robot.spheres,
-                robot.base_link,
-            )
+            mask = robot.mask(tuning)
         except (DetectorError, ValueError, OSError, ParamError) as error:
             raise ConfigureError(str(error)) from error
         self._perception, self._told = Perception(tuning, detector, mask), ""
         warm_up(self._perception, len(robot.arm_joints))
-        self._joints.configure(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.gripper)
 
     def activate(self) -> None:
         super().activate()

@@ -85,7 +85,7 @@ def test_without_pictures_the_missing_topics_are_named(drive: Path) -> None:
 def test_joints_are_interpolated_as_in_the_nodes(make: ModuleType) -> None:
     rows = [(0.0, make.joint_state(make.EPOCH + t, make.HOME + t, np.zeros(7))) for t in (0, 0.1)]
     names = recording.RobotModel.shipped("panda").joint_names
-    joints = upstream.Joints(rows, names, make.FINGERS)
+    joints = upstream.Joints(rows, names, make.GRIPPER)
     q, opening = joints.at(make.EPOCH + 0.05) or (None, None)
     np.testing.assert_allclose(q, make.HOME + 0.05, atol=1e-6)
     assert opening == pytest.approx(0.08)
