@@ -42,10 +42,12 @@ TYPES = {
     "wrist_attention": ms.IMAGE,
     "wrist_image": ms.IMAGE,
     "instruction": ms.STRING,
+    "tf": ms.TF,
+    "tf_static": ms.TF,
 }
 ROLES = ("joint_states", "twist", "joint_command")  # of which ticks can be made up
 UPSTREAM = ("image", "depth", "camera_info", "camera_pose", "attention",
-            "wrist_attention", "wrist_image", "instruction")  # fmt: skip
+            "wrist_attention", "wrist_image", "instruction", "tf", "tf_static")  # fmt: skip
 # How a topic is found where neither the bag nor the caller says it: by the end of its name
 _ENDINGS = {
     "joint_states": ("joint_states",),
@@ -63,6 +65,8 @@ _ENDINGS = {
     "wrist_attention": ("/wrist_attention",),
     "wrist_image": ("wrist/image", "/wrist_image"),
     "instruction": ("/instruction",),
+    "tf": ("/tf",),
+    "tf_static": ("/tf_static",),
 }
 
 

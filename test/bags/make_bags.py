@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel, read_config, urdf_path
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.flight.recorder import NO_EVENT, RESET, STOP, Tick
-from safety_filter.robot_source import Gripper
+from safety_filter.robot_source import Gripper, RobotSource
 
 HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 RATE = 250.0
@@ -234,11 +235,9 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     """
     from safety_filter import images
     from safety_filter.bench.cell import declared
-    from safety_filter.perception.detector import Detector
+    from safety_filter.eyes import build
     from safety_filter.perception.gaze import AttentionMap
     from safety_filter.perception.params import PerceptionParams
-    from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.sim.scene import generate
     from safety_filter.sim.world import DT, World
     from safety_filter.vla.dataset import proprioception
@@ -247,9 +246,7 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     robot, params = RobotModel.shipped("panda"), FilterParams()
     policy, safety = Policy.load(SHIPPED, SHIPPED / PROFILE), SafetyFilter(robot, params)
     tuning = PerceptionParams(**declared("perception", PerceptionParams))
-    mask = RobotMask(read_urdf("panda"), robot.joint_names, FINGERS, "panda_grasptarget",
-                     tuning.robot_tolerance, tuning.robot_grow_px)
-    eyes = Perception(tuning, Detector.load(), mask)
+    eyes = build(RobotSource(read_config("panda"), read_urdf("panda")), tuning, "")
     kinds = {**TOPICS, **{
         f"/sim_node/{name}": (kind, qos(reliable=False)) for name, kind in (
             ("scene/image", ms.IMAGE), ("scene/depth", ms.IMAGE), ("wrist/image", ms.IMAGE),
@@ -371,6 +368,24 @@ def shuffled(source: Path, path: Path, seed: int = 0) -> None:
         for i in order:
             name, time, data = rows[i]
             out.write(name, data, time)
+
+
+def altered(
+    source: Path, path: Path, alter: Callable[[str, bytes], tuple[str, str, bytes] | None]
+) -> None:
+    """The messages as `alter` gives them back for (topic, bytes): (topic, type, bytes), or None
+    for one that is left out."""
+    from safety_filter.bags.reader import Bag
+
+    bag = Bag.open(source)
+    with BagWriter(path) as out:
+        for name, time, data in bag.messages(bag.topics):
+            given = alter(name, data)
+            if given is None:
+                continue
+            if given[0] not in out.counts:
+                out.add_topic(*given[:2])
+            out.write(given[0], given[2], time)
 
 
 def torn(source: Path, path: Path, keep: float = 0.6) -> None:

@@ -15,14 +15,6 @@ from safety_filter.bench.cell import declared
 from safety_filter.perception.params import PerceptionParams
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
-    """1.6 s of the simulated cell with both cameras and what perception made of it."""
-    path: Path = tmp_path_factory.mktemp("bags") / "watched"
-    make.watch(path)
-    return path
-
-
 def test_perception_sees_the_same_in_the_recorded_pictures(watched: Path) -> None:
     found = recording.load(watched)
     cell = declared("perception", PerceptionParams)
