@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -368,24 +367,6 @@ def shuffled(source: Path, path: Path, seed: int = 0) -> None:
         for i in order:
             name, time, data = rows[i]
             out.write(name, data, time)
-
-
-def altered(
-    source: Path, path: Path, alter: Callable[[str, bytes], tuple[str, str, bytes] | None]
-) -> None:
-    """The messages as `alter` gives them back for (topic, bytes): (topic, type, bytes), or None
-    for one that is left out."""
-    from safety_filter.bags.reader import Bag
-
-    bag = Bag.open(source)
-    with BagWriter(path) as out:
-        for name, time, data in bag.messages(bag.topics):
-            given = alter(name, data)
-            if given is None:
-                continue
-            if given[0] not in out.counts:
-                out.add_topic(*given[:2])
-            out.write(given[0], given[2], time)
 
 
 def torn(source: Path, path: Path, keep: float = 0.6) -> None:

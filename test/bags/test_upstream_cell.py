@@ -20,6 +20,7 @@ from safety_filter.bags import messages as ms
 from safety_filter.bags import recording, upstream
 from safety_filter.bags.extrinsics import RecordedTf
 from safety_filter.bags.reader import Bag, BagError
+from safety_filter.bags.writer import BagWriter
 from safety_filter.bench.cell import declared
 from safety_filter.core.wire import Role
 from safety_filter.perception.detector import DEFAULT_WEIGHTS
@@ -49,17 +50,22 @@ def _values(pose: Any) -> list[float]:
 
 
 @pytest.fixture
-def alter(watched: Path, make: ModuleType, tmp_path: Path) -> Callable[[Alter], Path]:
-    """The recorded cell with its messages bent; see make_bags.altered."""
-    kinds = {name: topic.type for name, topic in Bag.open(watched).topics.items()}
+def alter(watched: Path, tmp_path: Path) -> Callable[[Alter], Path]:
+    """The recorded cell with its messages as a function of (topic, bytes) gives them back:
+    (topic, type, bytes), KEEP, or None for one that is left out."""
 
     def bend(change: Alter) -> Path:
-        def all_topics(name: str, data: bytes) -> tuple[str, str, bytes] | None:
-            given = change(name, data)
-            return (name, kinds[name], data) if given == KEEP else given
-
-        make.altered(watched, tmp_path / "bag", all_topics)
-        return tmp_path / "bag"
+        bag, path = Bag.open(watched), tmp_path / "bag"
+        with BagWriter(path) as out:
+            for name, time, data in bag.messages(bag.topics):
+                given = change(name, data)
+                if given is None:
+                    continue
+                topic, kind, content = given or (name, bag.topics[name].type, data)
+                if topic not in out.counts:
+                    out.add_topic(topic, kind)
+                out.write(topic, content, time)
+        return path
 
     return bend
 
