@@ -18,17 +18,13 @@ def main() -> None:
 
 def _perception() -> None:
     """Perception's kernels; they are not in images without its detector."""
+    from safety_filter.eyes import build
     from safety_filter.nodes.robot import find_robot
-    from safety_filter.perception.detector import Detector
     from safety_filter.perception.params import PerceptionParams
-    from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.perception.warm_up import warm_up
 
     robot = find_robot(ROBOT, "")
-    names = robot.arm_joints, robot.finger_joints, robot.tool_link
-    mask = RobotMask(robot.urdf, *names, spheres=robot.spheres, base_link=robot.base_link)
-    warm_up(Perception(PerceptionParams(), Detector.load(), mask), len(robot.arm_joints))
+    warm_up(build(robot, PerceptionParams(), ""), len(robot.arm_joints))
 
 
 if __name__ == "__main__":

@@ -140,11 +140,20 @@ def pose_matrix(msg: Any) -> NDArray[np.float64]:
         MessageError: not finite, or an orientation that is not a unit quaternion.
     """
     p, q = msg.pose.position, msg.pose.orientation
-    x, y, z, w = q.x, q.y, q.z, q.w
-    values = (p.x, p.y, p.z, x, y, z, w)
+    return rigid((p.x, p.y, p.z, q.x, q.y, q.z, q.w))
+
+
+def rigid(values: Sequence[float]) -> NDArray[np.float64]:
+    """Homogeneous transform (4, 4) of x, y, z (m) and a quaternion x, y, z, w.
+
+    Raises:
+        MessageError: not finite, or not a unit quaternion.
+    """
+    x, y, z, w = values[3:]
     norm = math.sqrt(x * x + y * y + z * z + w * w)
     if not all(map(math.isfinite, values)) or abs(norm - 1.0) > 1e-3:
-        raise MessageError(f"camera pose: expected finite with a unit quaternion, got {values}")
+        got = tuple(values)
+        raise MessageError(f"camera pose: expected finite with a unit quaternion, got {got}")
     transform = np.eye(4)
     transform[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

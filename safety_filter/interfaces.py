@@ -94,7 +94,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("/tf_static", SUB, _TF, "the same", LATCHED, "extrinsics: tf"),
         Port("attention", SUB, _IMAGE, "of the policy; without it there is no target", NEWEST),
         Port("wrist_attention", SUB, _IMAGE, "the same of the camera in the hand", NEWEST),
-        Port("instruction", SUB, _STRING, "what to do; the target must fit its words", LATCHED),
+        Port("instruction", SUB, _STRING, "what to do; the target must fit its words, without them"
+             " there is none (named_share 0: words do not matter)", LATCHED),
         _JOINT_STATES,
         _DESCRIPTION,
         Port("~/obstacles", PUB, _CLOUD, "tracks, layout v1", COMMAND),

@@ -78,6 +78,14 @@ def test_compose_runs_each_node_in_a_container_and_never_restarts_a_guard() -> N
     assert services["namespace"]["shm_size"] == "1gb"
 
 
+def test_no_page_gives_a_node_a_gpu() -> None:
+    """Nothing in a node uses one: policy and detector run on the CPU."""
+    pages = [DOCKER / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
+    lines = [x for x in text.splitlines() if "--gpus" in x or "safety_filter:gpu" in x]
+    assert lines and not [line for line in lines if re.search(r"\bnode \w+_node\b", line)]
+
+
 def test_the_entry_point_is_executable_and_runs_what_it_is_given() -> None:
     entry = DOCKER / "entrypoint.sh"
     assert os.access(entry, os.X_OK)

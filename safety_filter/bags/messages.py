@@ -17,6 +17,7 @@ from safety_filter.bags import ticks
 from safety_filter.core import wire
 from safety_filter.core.inputs import JointSample, ObstacleSample
 from safety_filter.images import MessageError
+from safety_filter.robot_source import Gripper
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -26,6 +27,7 @@ STRING = "std_msgs/msg/String"
 IMAGE = "sensor_msgs/msg/Image"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 POSE = "geometry_msgs/msg/PoseStamped"
+TF = "tf2_msgs/msg/TFMessage"
 STATUS = "diagnostic_msgs/msg/DiagnosticStatus"
 
 
@@ -87,20 +89,20 @@ def seconds(stamp: Any) -> float:
 
 
 def joint_sample(
-    message: Any, receipt: float, arm: Sequence[str], fingers: Sequence[str]
+    message: Any, receipt: float, arm: Sequence[str], gripper: Gripper
 ) -> JointSample:
     """The arm's joint state; of size 0 when unusable, for which the decision table has a row."""
     stamp = seconds(message.header.stamp)
     index = {name: i for i, name in enumerate(message.name)}
     size = len(message.name)
     velocity = message.velocity if len(message.velocity) else np.zeros(size)
-    wanted = [*arm, *fingers]
+    wanted = [*arm, *gripper.joints]
     if len(message.position) != size or len(velocity) != size or not index.keys() >= set(wanted):
         return JointSample(stamp, receipt, np.zeros(0), np.zeros(0))
     order = [index[name] for name in wanted]
     n = len(arm)
     q, dq = np.asarray(message.position, float)[order], np.asarray(velocity, float)[order]
-    opening = float(q[n:].sum()) if fingers else None
+    opening = gripper.opening(q[n:]) if gripper.joints else None
     return JointSample(stamp, receipt, q[:n], dq[:n], opening)
 
 

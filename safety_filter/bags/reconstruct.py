@@ -15,6 +15,7 @@ from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
 from safety_filter.core.inputs import Command
 from safety_filter.core.robot import RobotModel
+from safety_filter.robot_source import Gripper
 
 Rows = Sequence[tuple[int, bytes]]
 OTHER_CLOCK = 1.0  # s between stamps and receipts that make them different clocks
@@ -26,7 +27,7 @@ def reconstructed(
     clouds: list[tuple[float, Any]],
     versions: Sequence[tuple[float, int]],
     robot: RobotModel,
-    spec: Mapping[str, Any],
+    gripper: Gripper,
     rate: float,
     kind: str,
     notes: list[str],
@@ -54,7 +55,7 @@ def reconstructed(
     if versions:
         index = np.maximum(_newest([t - zero for t, _ in versions], now), 0)
         table["config"] = np.array([v for _, v in versions])[index]
-    _fill_joints(table, joints, zero, robot, spec)
+    _fill_joints(table, joints, zero, robot, gripper)
     _fill_commands(table, commands, zero, kind if joint_command else "twist", shift)
     index = _newest([t - zero for t, _ in clouds], now)
     stamps = np.array([ms.seconds(m.header.stamp) for _, m in clouds])
@@ -88,9 +89,8 @@ def _taken(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 def _fill_joints(
     table: tk.Table, joints: list[tuple[float, Any]], zero: float, robot: RobotModel,
-    spec: Mapping[str, Any],
+    gripper: Gripper,
 ) -> None:  # fmt: skip
-    fingers = tuple((spec.get("gripper") or {}).get("joints") or ())
     index = _newest([t - zero for t, _ in joints], table["now_mono"])
     known, sample = -1, None
     for row, i in zip(table, index.tolist(), strict=True):
@@ -100,7 +100,7 @@ def _fill_joints(
         if i != known:
             time, message = joints[i]
             known = i
-            sample = ms.joint_sample(message, time - zero, robot.joint_names, fingers)
+            sample = ms.joint_sample(message, time - zero, robot.joint_names, gripper)
         assert sample is not None
         tk.put_joints(row, sample)
 

@@ -23,6 +23,7 @@ from safety_filter.core.filter_params import TABLE, FilterParams
 from safety_filter.core.inputs import ObstacleSample
 from safety_filter.core.params import ParamError
 from safety_filter.core.robot import RobotError, RobotModel, read_config, urdf_path
+from safety_filter.robot_source import Gripper
 
 TYPES = {
     "joint_states": ms.JOINT_STATE,
@@ -41,10 +42,12 @@ TYPES = {
     "wrist_attention": ms.IMAGE,
     "wrist_image": ms.IMAGE,
     "instruction": ms.STRING,
+    "tf": ms.TF,
+    "tf_static": ms.TF,
 }
 ROLES = ("joint_states", "twist", "joint_command")  # of which ticks can be made up
 UPSTREAM = ("image", "depth", "camera_info", "camera_pose", "attention",
-            "wrist_attention", "wrist_image", "instruction")  # fmt: skip
+            "wrist_attention", "wrist_image", "instruction", "tf", "tf_static")  # fmt: skip
 # How a topic is found where neither the bag nor the caller says it: by the end of its name
 _ENDINGS = {
     "joint_states": ("joint_states",),
@@ -62,6 +65,8 @@ _ENDINGS = {
     "wrist_attention": ("/wrist_attention",),
     "wrist_image": ("wrist/image", "/wrist_image"),
     "instruction": ("/instruction",),
+    "tf": ("/tf",),
+    "tf_static": ("/tf_static",),
 }
 
 
@@ -128,7 +133,7 @@ def load(
     configs = {int(content["version"]): content for _, content in since}
     last = configs[max(configs)] if configs else {}
     _more_topics(bag, last, topics, raw, settings)
-    robot, spec = _robot(last, settings)
+    robot, spec, gripper = _robot(last, settings)
     params = {version: _params(c, notes) for version, c in configs.items()} or {0: FilterParams()}
     table = _ticks(raw.get(topics.get("ticks", ""), []), robot.n, notes)
     clouds = ms.decoded(raw.get(topics.get("obstacles", ""), []), ms.CLOUD, "obstacles", notes)
@@ -147,7 +152,7 @@ def load(
             notes.append(f"no configuration in the bag: robot {settings.robot}, defaults")
         rate = rate or next(iter(params.values())).rate
         versions = [(time, int(content["version"])) for time, content in since]
-        table, clouds = reconstructed(inputs, clouds, versions, robot, spec, rate, kind, notes)
+        table, clouds = reconstructed(inputs, clouds, versions, robot, gripper, rate, kind, notes)
     if not len(table):
         raise BagError(_nothing(bag, topics))
     return Recording(
@@ -260,13 +265,17 @@ def _params(config: Mapping[str, Any], notes: list[str]) -> FilterParams:
         raise BagError(f"recorded parameters are not valid here: {error}") from error
 
 
-def _robot(config: Mapping[str, Any], settings: Settings) -> tuple[RobotModel, dict[str, Any]]:
+def _robot(
+    config: Mapping[str, Any], settings: Settings
+) -> tuple[RobotModel, dict[str, Any], Gripper]:
+    """As recorded, else as the caller says: the model, the robot file's content, its gripper."""
     try:
         if config.get("robot"):
             spec = dict(config["robot"])
-            return RobotModel.load(str(config["urdf"]) or None, spec), spec
+            return RobotModel.load(str(config["urdf"]) or None, spec), spec, Gripper.of(spec)
         spec = read_config(settings.robot)
-        return RobotModel.load(settings.urdf or urdf_path(spec), spec), spec
+        model = RobotModel.load(settings.urdf or urdf_path(spec), spec)
+        return model, spec, Gripper.of(spec)
     except (RobotError, KeyError, TypeError, ValueError) as error:
         raise BagError(f"robot: {error}") from error
 

@@ -9,41 +9,58 @@ time, as in the nodes. Equal bags and weights give equal results on one machine.
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safety_filter import images
+from safety_filter import eyes, images
 from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
+from safety_filter.bags.extrinsics import Extrinsics, FixedPose, RecordedPoses, RecordedTf
 from safety_filter.bags.reader import Bag, BagError, ordered
 from safety_filter.bags.recording import Recording, Settings, find_topics, stamp_of
 from safety_filter.core.inputs import Command, ObstacleSample
+from safety_filter.core.params import ParamError
 from safety_filter.core.robot import RobotError, urdf_path
+from safety_filter.eyes import PerceptionNodeParams
+from safety_filter.perception.params import TABLE, PerceptionParams
+from safety_filter.robot_source import Gripper, RobotSource
+
+if TYPE_CHECKING:
+    from safety_filter.perception.pipeline import Perception
 
 KEPT = 8  # pictures kept until their partners come
-SYNC = 0.02  # s between stamps of a picture and its depth or pose
+SYNC = 0.02  # s between stamps of the pictures of two cameras
 JOINT_AGE = 0.1  # s: joints must be known this close to the picture
 NO_DELAY = 0.1  # s from picture to result where no recorded result tells it
 POLICY_PERIOD = 0.2  # s between two calls of the policy where none was recorded
 Array = NDArray[np.float64]
+_PICTURES = ("image", "depth", "camera_info")
 _MAPS = ("attention", "wrist_attention")
+# Roles of which one has to tell where the camera stood, by the extrinsics that were said
+_POSES = {
+    "": ("camera_pose", "tf", "tf_static"),
+    "topic": ("camera_pose",),
+    "tf": ("tf", "tf_static"),
+    "parameter": (),
+}
 
 
 class Joints:
     """Recorded joint states, looked up at a stamp."""
 
     def __init__(self, rows: Sequence[tuple[float, bytes]], arm: Sequence[str],
-                 fingers: Sequence[str]) -> None:  # fmt: skip
+                 gripper: Gripper) -> None:  # fmt: skip
         samples = []
         for received, data in rows:
             try:
-                found = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), received, arm, fingers)
+                found = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), received, arm, gripper)
             except ms.MessageError:
                 continue
             if len(found.q) == len(arm) and np.isfinite(found.q).all():
@@ -52,11 +69,11 @@ class Joints:
         self._stamps = [s[0] for s in samples]
         self._values = [s[1] for s in samples]
 
-    def at(self, stamp: float) -> tuple[Array, float] | None:
-        """Arm joints and gripper opening at `stamp`, None when not known within JOINT_AGE."""
+    def at(self, stamp: float, age: float = JOINT_AGE) -> tuple[Array, float] | None:
+        """Arm joints and gripper opening at `stamp`, None when not known within `age` s of it."""
         after = bisect.bisect_right(self._stamps, stamp)
         near = [i for i in (after - 1, after) if 0 <= i < len(self._stamps)]
-        near = [i for i in near if abs(self._stamps[i] - stamp) <= JOINT_AGE]
+        near = [i for i in near if abs(self._stamps[i] - stamp) <= age]
         if not near:
             return None
         value = self._values[near[0]]
@@ -75,21 +92,33 @@ class _Source:
     bag: Bag
     topics: dict[str, str]
     joints: Joints
+    robot: RobotSource
 
     @classmethod
-    def open(cls, path: Path, recording: Recording, settings: Settings,
-             roles: Sequence[str]) -> _Source:  # fmt: skip
-        """Raise BagError where a role has no topic."""
+    def open(cls, path: Path, recording: Recording, settings: Settings, roles: Sequence[str],
+             extrinsics: str | None = None) -> _Source:  # fmt: skip
+        """extrinsics: where the camera's pose has to come from, '' for what there is.
+
+        Raises:
+            BagError: a role, or the camera's pose, has no topic.
+        """
         bag = Bag.open(path)
         topics = find_topics(bag, settings)
         missing = [role for role in (*roles, "joint_states") if role not in topics]
+        advice = "record with --perception --vla, or name them with --topic"
+        poses = _POSES[extrinsics] if extrinsics is not None else ()
+        if poses and not topics.keys() & set(poses):
+            missing.append(" or ".join(poses))
+            advice += ("; the pose of a camera that stands still may be said in the file of"
+                       " --perception: extrinsics: parameter, camera_xyz, camera_xyzw")
+        if "instruction" in missing:
+            advice += "; what was said before the recording began is not in it"
         if missing:
-            raise BagError(f"{path}: no topic for {', '.join(missing)}; record with --perception"
-                           " --vla, or name them with --topic")
-        fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
+            raise BagError(f"{path}: no topic for {', '.join(missing)}; {advice}")
+        robot = RobotSource(recording.spec, _urdf(recording, settings))
         rows = [(1e-9 * t, d) for _, t, d in bag.messages({topics["joint_states"]})]
-        joints = Joints(rows, recording.robot.joint_names, fingers)
-        return cls(bag, topics, joints)
+        joints = Joints(rows, recording.robot.joint_names, robot.gripper)
+        return cls(bag, topics, joints, robot)
 
     def messages(self, roles: Sequence[str]) -> Any:
         """(role, time of receipt in s, message) in order; unreadable ones are left out."""
@@ -103,76 +132,110 @@ class _Source:
 
 
 def _urdf(recording: Recording, settings: Settings) -> str | Path:
-    """A URDF whose meshes can be found: where the robot file says, or as given."""
+    """As the live nodes had it, by its path where that is here, for its meshes; else its text."""
+    live = recording.node_params
     if settings.urdf:
         return settings.urdf
-    try:
-        return urdf_path(recording.spec)
-    except RobotError as error:
-        raise BagError(f"robot: {error} (with --urdf)") from error
+    if live.get("urdf") and Path(live["urdf"]).is_file():
+        return str(live["urdf"])
+    if not live.get("urdf") and not live.get("description"):
+        with contextlib.suppress(RobotError):
+            return urdf_path(recording.spec)
+    return recording.robot.urdf
 
 
 class _ByStamp:
     """The last messages of a topic, to find the partner of another's."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = SYNC) -> None:
+        """tolerance: s between a stamp that is looked for and that of its partner."""
         self._items: OrderedDict[float, Any] = OrderedDict()
+        self._tolerance = tolerance
 
     def add(self, message: Any) -> None:
         self._items[ms.seconds(message.header.stamp)] = message
         while len(self._items) > KEPT:
             self._items.popitem(last=False)
 
-    def near(self, stamp: float, tolerance: float = SYNC) -> Any | None:
+    def near(self, stamp: float) -> Any | None:
         best = min(self._items, key=lambda s: abs(s - stamp), default=None)
-        return None if best is None or abs(best - stamp) > tolerance else self._items[best]
+        return None if best is None or abs(best - stamp) > self._tolerance else self._items[best]
+
+
+def _parameters(
+    recording: Recording, changes: Mapping[str, Any]
+) -> tuple[PerceptionNodeParams, PerceptionParams]:
+    """Those of perception_node, and of its pipeline; the base's frame is as recorded where the
+    file of the live run does not say it. Raises ParamError."""
+    names = eyes.TABLE.defaults()
+    node = {n: v for n, v in changes.items() if n in names}
+    frame = recording.node_params.get("frame", names["frame"])
+    live = eyes.TABLE.validate({"frame": frame, **node})
+    return live, TABLE.validate({n: v for n, v in changes.items() if n not in names})
+
+
+def _extrinsics(source: _Source, live: PerceptionNodeParams, said: str) -> Extrinsics:
+    """Where the camera stood, by what was said or else recorded."""
+    if said == "parameter":
+        return FixedPose(live.camera_xyz, live.camera_xyzw)
+    if said != "tf" and "camera_pose" in source.topics:
+        messages = (m for _, _, m in source.messages(("camera_pose",)))
+        return RecordedPoses(messages, live.frame, live.sync)
+    found = source.messages(("tf", "tf_static"))
+    return RecordedTf(((role == "tf_static", m) for role, _, m in found), live.frame)
 
 
 def perceive(path: Path, recording: Recording, settings: Settings,
              changes: Mapping[str, Any]) -> list[tuple[float, ObstacleSample]]:  # fmt: skip
     """Obstacles by stamp that perception sees in the recorded pictures.
 
-    Raises:
-        BagError: a topic is missing, parameters or weights do not fit.
-    """
-    from safety_filter.core.params import ParamError
-    from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
-    from safety_filter.perception.params import TABLE
-    from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
+    changes: parameters of perception_node, as in a file for the live one.
 
-    roles = ("image", "depth", "camera_info", "camera_pose")
-    source = _Source.open(path, recording, settings, roles)
-    fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
+    Raises:
+        BagError: a topic is missing, parameters or weights do not fit, nothing could be used.
+    """
+    said = str(changes.get("extrinsics", ""))
     try:
-        tuning = TABLE.validate(changes)
-        mask = RobotMask(_urdf(recording, settings), recording.robot.joint_names, fingers,
-                         str(recording.spec["tool_link"]), tuning.robot_tolerance,
-                         tuning.robot_grow_px)  # fmt: skip
-        perception = Perception(tuning, Detector.load(DEFAULT_WEIGHTS), mask)
-    except (ParamError, DetectorError, ValueError, OSError) as error:
+        live, tuning = _parameters(recording, changes)
+        source = _Source.open(path, recording, settings, _PICTURES, said)
+        perception = eyes.build(source.robot, tuning, live.weights)
+        where = _extrinsics(source, live, said)
+    except (ParamError, eyes.EyesError, ms.MessageError) as error:
         raise BagError(f"perception: {error}") from error
     if "wrist_attention" in source.topics and not tuning.wrist_fov:
         recording.notes.append("perception: wrist_attention is not used without wrist_fov and the"
                                " hand-eye calibration; give the live run's parameter file")
-    looking = _Looking(recording, source.joints, perception)
-    for role, _, message in source.messages((*roles, *_MAPS, "instruction")):
+    looking = _Looking(recording, source.joints, perception, where, live)
+    for role, _, message in source.messages((*_PICTURES, *_MAPS, "instruction")):
         looking.take(role, message)
+    faults = looking.faults
     if not looking.found:
-        raise BagError(f"{path}: no picture with depth, pose and joints of the same time")
+        why = f" ({faults[0]})" if faults else ""
+        raise BagError(f"{path}: no picture with depth, pose and joints of the same time{why}")
+    if faults:
+        recording.notes.append(f"perception: {len(faults)} left out, the first: {faults[0]}")
+    if looking.unheard:
+        recording.notes.append(f"perception: in {looking.unheard} pictures: {eyes.NO_WORDS}")
     return looking.found
 
 
 class _Looking:
-    """Puts pictures, depth and poses of one time together and shows them to perception."""
+    """Puts pictures and depth of one time together and shows them to perception.
 
-    def __init__(self, recording: Recording, joints: Joints, perception: Any) -> None:
+    faults: what could not be used, in words; unheard: pictures whose attention no words checked.
+    """
+
+    def __init__(self, recording: Recording, joints: Joints, perception: Perception,
+                 where: Extrinsics, live: PerceptionNodeParams) -> None:  # fmt: skip
         self.found: list[tuple[float, ObstacleSample]] = []
-        self._recording, self._joints, self._perception = recording, joints, perception
+        self.faults: list[str] = []
+        self.unheard = 0
+        self._joints, self._perception, self._where, self._live = joints, perception, where, live
         self._recorded = {stamp_of(cloud) for _, cloud in recording.clouds}
-        self._pictures = {role: _ByStamp() for role in ("image", "depth", "camera_pose")}
+        self._pictures = {role: _ByStamp(live.sync) for role in ("image", "depth")}
         self._info: Any = None
         self._maps: dict[str, Any] = {}  # those not yet used
+        self._words = ""
         self._done: set[float] = set()
 
     def take(self, role: str, message: Any) -> None:
@@ -182,7 +245,8 @@ class _Looking:
         elif role in _MAPS:
             self._attend(role, message)
         elif role == "instruction":
-            self._perception.instruct(message.data)
+            self._words = message.data
+            self._perception.instruct(self._words)
         else:
             self._pictures[role].add(message)
             self._look(ms.seconds(message.header.stamp))
@@ -194,31 +258,32 @@ class _Looking:
         try:
             self._maps[role] = AttentionMap(stamp, images.float_map(message), profile[2])
         except ValueError as error:
-            self._recording.notes.append(f"perception: {role} at {stamp:.3f}: {error}")
+            self.faults.append(f"{role} at {stamp:.3f}: {error}")
 
     def _look(self, near: float) -> None:
-        image, depth, pose = (p.near(near) for p in self._pictures.values())
-        if image is None or depth is None or pose is None or self._info is None:
+        image, depth = (p.near(near) for p in self._pictures.values())
+        if image is None or depth is None or self._info is None:
             return
         stamp = ms.seconds(image.header.stamp)
-        joints = self._joints.at(stamp)
+        joints = self._joints.at(stamp, self._live.joint_age)
         skipped = bool(self._recorded) and stamp not in self._recorded
         if stamp in self._done or joints is None or skipped:
             return
         self._done.add(stamp)
+        seen, maps = self._perception.params, [self._maps.pop(role, None) for role in _MAPS]
+        if any(maps) and not eyes.may_point(self._words, seen):
+            self.unheard += 1
+            maps = [None, None]
         try:
             rgb, metres = images.rgb(image), images.depth(depth)
             images.registered(rgb, metres)
-            seen = self._perception.params
             images.measured(metres, seen.depth_min, seen.depth_max, seen.depth_share)
-            result = self._perception.update(
-                stamp, rgb, metres, images.intrinsics(self._info), images.pose_matrix(pose),
-                *joints, *(self._maps.pop(role, None) for role in _MAPS),
-            )  # fmt: skip
+            k, pose = images.intrinsics(self._info), self._where.at(image)
+            result = self._perception.update(stamp, rgb, metres, k, pose, *joints, *maps)
         except ValueError as error:
-            self._recording.notes.append(f"perception: picture at {stamp:.3f}: {error}")
+            self.faults.append(f"picture at {stamp:.3f}: {error}")
             return
-        sample = ObstacleSample(stamp, 0.0, pose.header.frame_id, result.tracks)
+        sample = ObstacleSample(stamp, 0.0, self._live.frame, result.tracks)
         self.found.append((stamp, sample))
 
 
@@ -229,15 +294,12 @@ def act(path: Path, recording: Recording, settings: Settings,
     Raises:
         BagError: a topic is missing, or the policy cannot be loaded or used.
     """
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.vla.policy import SHIPPED, Policy, PolicyError, pack_proprioception
 
     source = _Source.open(path, recording, settings, ("image", "wrist_image", "instruction"))
-    fingers = tuple((recording.spec.get("gripper") or {}).get("joints") or ())
     try:
         policy = Policy.load(weights or SHIPPED)
-        tool = RobotMask(_urdf(recording, settings), recording.robot.joint_names, fingers,
-                         str(recording.spec["tool_link"]))  # fmt: skip
+        tool = source.robot.mask()
     except (PolicyError, ValueError, OSError) as error:
         raise BagError(f"policy: {error}") from error
     considered = {

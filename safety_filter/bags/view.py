@@ -25,6 +25,7 @@ from safety_filter.core.inputs import JointSample
 from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotError, RobotModel
 from safety_filter.core.wire import Role, Tracks, track_fault
+from safety_filter.robot_source import Gripper
 
 TYPES = (ms.IMAGE, ms.CAMERA_INFO, ms.POSE, ms.STATUS, ms.CLOUD, ms.JOINT_STATE, ms.STRING)
 TIME = "time"
@@ -76,7 +77,7 @@ class View:
     def __init__(self, stream: rr.RecordingStream) -> None:
         self._stream = stream
         self._kinematics: Kinematics | None = None
-        self._fingers: tuple[str, ...] = ()
+        self._gripper = Gripper()
         self._drawn = -np.inf
         self._ticks_seen = False
         self._said: dict[str, str] = {}
@@ -196,7 +197,7 @@ class View:
         if self._ticks_seen or self._kinematics is None:
             return
         names = self._kinematics.robot.joint_names
-        joints = ms.joint_sample(message, 0.0, names, self._fingers)
+        joints = ms.joint_sample(message, 0.0, names, self._gripper)
         if len(joints.q) == len(names):
             self._bodies(joints, joints.stamp, "PASS")
 
@@ -238,7 +239,7 @@ class View:
             content = json.loads(message.data)
             robot = RobotModel.load(str(content["urdf"]) or None, dict(content["robot"]))
             self._kinematics = Kinematics(robot)
-            self._fingers = tuple((content["robot"].get("gripper") or {}).get("joints") or ())
+            self._gripper = Gripper.of(content["robot"])
         elif topic.endswith("/instruction") and message.data:
             self._stream.log("log/instruction", rr.TextLog(f"instruction: {message.data}"))
 

@@ -95,7 +95,7 @@ class SeparationChecker:
         self,
         urdf: str | Path,
         arm_joints: Sequence[str],
-        finger_joints: Sequence[str],
+        gains: Mapping[str, float],
         tool_link: str,
         hand_links: Sequence[str],
         finger_links: Sequence[str],
@@ -103,9 +103,9 @@ class SeparationChecker:
         base_link: str = "",
         spheres: Mapping[str, Sequence[tuple[Sequence[float], float]]] | None = None,
     ) -> None:
-        """urdf: path or XML text; reach: m beyond which a pair is not looked at; base_link: whose
-        frame the tracks are in, empty for the URDF's root; spheres: link -> [(centre, radius)]
-        for links whose meshes cannot be read.
+        """urdf: path or XML text; gains: finger joint -> m of it for 1 m of opening; reach: m
+        beyond which a pair is not looked at; base_link: whose frame the tracks are in, empty for
+        the URDF's root; spheres: link -> [(centre, radius)] for links whose meshes cannot be read.
 
         Raises:
             ValueError: a joint or the tool link is missing, or geometry cannot be read.
@@ -114,7 +114,7 @@ class SeparationChecker:
         xml = text.lstrip().startswith("<")
         self._model = pin.buildModelFromXML(text) if xml else pin.buildModelFromUrdf(text)
         self._data = self._model.createData()
-        for name in (*arm_joints, *finger_joints):
+        for name in (*arm_joints, *gains):
             if not self._model.existJointName(name):
                 raise ValueError(f"joint {name!r} is not in the robot description")
         for link in (tool_link, *filter(None, [base_link])):
@@ -123,7 +123,8 @@ class SeparationChecker:
         index = {n: self._model.joints[self._model.getJointId(n)].idx_q for n in self._model.names}
         self._arm = [index[n] for n in arm_joints]
         self._arm_v = [self._model.joints[self._model.getJointId(n)].idx_v for n in arm_joints]
-        self._fingers = [index[n] for n in finger_joints]
+        self._fingers = [index[n] for n in gains]
+        self._gains = np.array(list(gains.values()))
         self._tool = self._model.getFrameId(tool_link)
         self._to_base = pin.SE3.Identity()
         if base_link:
@@ -187,7 +188,7 @@ class SeparationChecker:
         """Configuration of the whole model."""
         full = pin.neutral(self._model)
         full[self._arm] = q
-        full[self._fingers] = opening / 2
+        full[self._fingers] = self._gains * opening
         return np.asarray(full)
 
     def tool_twist(self, q: Array, opening: float, qd: Array) -> Array:

@@ -89,15 +89,9 @@ class CameraCheck:
             return str(error), None, 0
 
     def _overlap(self, p: dict[str, Any], depths: list[Image], k: np.ndarray) -> Judgement:
-        from safety_filter.perception.robot_mask import RobotMask
-
         robot = find_robot(str(p["robot"]), self._urdf or str(p["urdf"]))
-        arm, fingers = robot.arm_joints, robot.finger_joints
-        mask = RobotMask(
-            robot.urdf, arm, fingers, robot.tool_link,
-            spheres=robot.spheres, base_link=robot.base_link,
-        )  # fmt: skip
-        history = JointHistory(arm, fingers, len(self._joints) or 1)
+        mask = robot.mask()
+        history = JointHistory(robot.arm_joints, robot.gripper, len(self._joints) or 1)
         for msg in self._joints:
             history.add(msg)
         best: Judgement = "no joint states or camera pose at the time of a depth image", None, 0

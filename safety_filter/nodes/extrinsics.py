@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.time import Time
@@ -56,11 +55,7 @@ class FixedExtrinsics:
     """A calibrated camera that does not move."""
 
     def __init__(self, xyz: Sequence[float], xyzw: Sequence[float]) -> None:
-        msg = PoseStamped()
-        position, o = msg.pose.position, msg.pose.orientation
-        position.x, position.y, position.z = xyz
-        o.x, o.y, o.z, o.w = xyzw
-        self._transform = images.pose_matrix(msg)
+        self._transform = images.rigid((*xyz, *xyzw))
 
     def at(self, image: Image) -> Array:
         return self._transform
@@ -105,8 +100,5 @@ class TfExtrinsics:
             found = self._buffer.lookup_transform(self._frame, image.header.frame_id, stamp)
         except self._tf2.TransformException as error:
             raise conversion.MessageError(f"tf: {error}") from error
-        msg = PoseStamped()
-        t = found.transform.translation
-        msg.pose.position.x, msg.pose.position.y, msg.pose.position.z = t.x, t.y, t.z
-        msg.pose.orientation = found.transform.rotation
-        return np.asarray(images.pose_matrix(msg))
+        t, r = found.transform.translation, found.transform.rotation
+        return images.rigid((t.x, t.y, t.z, r.x, r.y, r.z, r.w))

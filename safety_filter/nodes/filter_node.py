@@ -49,9 +49,10 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import NEWEST
-from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.robot import RobotInput
 from safety_filter.nodes.teller import StateTeller
 from safety_filter.nodes.ticks import TickStream
+from safety_filter.robot_source import RobotParams
 
 ZEROS_AT_END = 5
 STOP_ANSWER = "stopped until ~/reset; a software stop, not an emergency stop"
@@ -133,12 +134,12 @@ class FilterNode(ManagedNode):
             if p.monitored:
                 raise ConfigureError(f"monitored: {robot.tool_link} alone has no monitor; false")
             self._polled[0] = Polled(self, PoseStamped, "~/tool_pose", NEWEST), self._on_pose
-        self._fingers = robot.finger_joints
+        self._gripper = robot.gripper
         rate, say = self._tuning.value.rate, self.get_logger().info
         self._recorder = StopRecorder(p, rate, robot, self._robot.urdf, say)
         self._commands.configure(self._robot.joint_names)
         self._out.configure(self._robot)
-        self._reader = conversion.JointReader((*self._robot.joint_names, *self._fingers))
+        self._reader = conversion.JointReader((*self._robot.joint_names, *robot.gripper.joints))
         facts = robot.spec, self._robot.urdf, self._robot.n
         self._ticks.describe(*facts, self._tuning.value, p)
         self._filter.warm_up()
@@ -198,8 +199,8 @@ class FilterNode(ManagedNode):
         opening = None
         try:
             q, dq = self._reader.read(msg)
-            if self._fingers:
-                opening = float(q[self._robot.n :].sum())
+            if self._gripper.joints:
+                opening = self._gripper.opening(q[self._robot.n :])
                 q, dq = q[: self._robot.n], dq[: self._robot.n]
         except conversion.MessageError as error:
             self._reject("joint_states", error)

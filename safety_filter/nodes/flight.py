@@ -13,7 +13,7 @@ from safety_filter.core.filter_params import FilterParams
 from safety_filter.core.params import param
 from safety_filter.core.report import Decision
 from safety_filter.flight.recorder import SUFFIX, FlightRecorder, Tick, save
-from safety_filter.nodes.robot import RobotSource
+from safety_filter.robot_source import RobotSource
 
 AFTERMATH = 2.0  # s recorded after a stop
 QUIET = 10.0  # s between two files at least: a flapping input must not fill the disk

@@ -15,6 +15,7 @@ from safety_filter.nodes import conversion
 from safety_filter.nodes.conversion import Array
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import NEWEST
+from safety_filter.robot_source import Gripper
 
 
 class Source:
@@ -61,9 +62,9 @@ class JointInput:
         self._polled = Polled(node, JointState, "joint_states", NEWEST, depth=256)
         self._history: JointHistory | None = None
 
-    def configure(self, arm: Sequence[str], fingers: Sequence[str]) -> None:
+    def configure(self, arm: Sequence[str], gripper: Gripper) -> None:
         """Name the joints to read."""
-        self._history = JointHistory(arm, fingers)
+        self._history = JointHistory(arm, gripper)
 
     def update(self) -> JointHistory | None:
         """Take what came since the last call; the history, None before `configure`."""
@@ -83,9 +84,9 @@ class JointInput:
 class JointHistory:
     """Recent joint states, looked up at a stamp."""
 
-    def __init__(self, arm: Sequence[str], fingers: Sequence[str], length: int = 256) -> None:
-        self._reader = conversion.JointReader((*arm, *fingers))
-        self._arm = len(arm)
+    def __init__(self, arm: Sequence[str], gripper: Gripper, length: int = 256) -> None:
+        self._reader = conversion.JointReader((*arm, *gripper.joints))
+        self._arm, self._gripper = len(arm), gripper
         self._samples: deque[tuple[float, Array]] = deque(maxlen=length)
         self._lock = threading.Lock()
 
@@ -126,4 +127,4 @@ class JointHistory:
         return self._split(a + (b - a) * ((stamp - t0) / (t1 - t0)))
 
     def _split(self, position: Array) -> tuple[Array, float]:
-        return position[: self._arm].copy(), float(position[self._arm :].sum())
+        return position[: self._arm].copy(), self._gripper.opening(position[self._arm :])

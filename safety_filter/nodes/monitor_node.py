@@ -98,7 +98,7 @@ class MonitorNode(ManagedNode):
             self._checker = SeparationChecker(
                 robot.urdf,
                 robot.arm_joints,
-                robot.finger_joints,
+                robot.gripper.gains,
                 robot.tool_link,
                 robot.links("hand"),
                 robot.links("finger"),
@@ -111,7 +111,7 @@ class MonitorNode(ManagedNode):
         self._geometry = f"spheres of {', '.join(stand_in)}" if stand_in else "meshes"
         for why in stand_in.values():
             self.get_logger().warning(f"the filter's spheres stand in for a mesh: {why}")
-        self._joints.configure(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.gripper)
         self._out.configure(robot.arm_joints)
         self._zeros = np.zeros(len(robot.arm_joints))
         p = self.params

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from safety_filter.core.params import ParamTable, param
 from safety_filter.nodes.arm_output import OutputParams
 from safety_filter.nodes.loop import LoopParams
-from safety_filter.nodes.robot import RobotParams
+from safety_filter.robot_source import RobotParams
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -19,7 +18,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from safety_filter import images
-from safety_filter.core.params import ParamError, ParamTable, param, pose_fault
+from safety_filter.eyes import NO_WORDS, TABLE, EyesError, build, may_point
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
 from safety_filter.nodes.extrinsics import (
@@ -34,40 +33,10 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
-from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.robot import RobotInput
 from safety_filter.perception.gaze import AttentionMap
 from safety_filter.perception.params import TABLE as PERCEPTION_TABLE
 from safety_filter.perception.params import PerceptionParams
-
-EXTRINSICS = ("topic", "parameter", "tf")
-
-
-@dataclass(frozen=True)
-class PerceptionNodeParams(RobotParams):
-    """Parameters of perception_node beside those of the pipeline."""
-
-    weights: str = param("", "-", None, None, "detector (.onnx); empty: the shipped one")
-    frame: str = param("base", "-", None, None, "frame of the obstacles: the robot's base")
-    extrinsics: str = param(
-        "topic", "-", None, None, "where the camera's pose comes from", choices=EXTRINSICS
-    )
-    camera_xyz: tuple[float, ...] = param(
-        (0.0, 0.0, 0.0), "m", -10.0, 10.0, "position of the optical frame (extrinsics: parameter)"
-    )
-    camera_xyzw: tuple[float, ...] = param(
-        (0.0, 0.0, 0.0, 1.0), "-", -1.0, 1.0, "its orientation (extrinsics: parameter)"
-    )
-    image_age: float = param(0.5, "s", 0.05, 5.0, "silence after which the camera is gone")
-    joint_age: float = param(0.1, "s", 0.01, 2.0, "joints must be known this close to the image")
-    overlay_rate: float = param(10.0, "Hz", 0.5, 60.0, "rate of ~/overlay while it is watched")
-    sync: float = param(0.02, "s", 0.0, 0.5, "largest difference between image and depth stamps")
-
-
-def _pose_parameters(p: PerceptionNodeParams) -> str | None:
-    return pose_fault("camera", p.camera_xyz, p.camera_xyzw)
-
-
-TABLE = ParamTable.of(PerceptionNodeParams, (_pose_parameters,))
 
 
 class PerceptionNode(ManagedNode):
@@ -117,9 +86,6 @@ class PerceptionNode(ManagedNode):
         """Load the detector and the robot's geometry, and compile what the first picture needs."""
         import cv2
 
-        from safety_filter.perception.detector import DEFAULT_WEIGHTS, Detector, DetectorError
-        from safety_filter.perception.pipeline import Perception
-        from safety_filter.perception.robot_mask import RobotMask
         from safety_filter.perception.warm_up import warm_up
 
         cv2.setNumThreads(1)
@@ -133,23 +99,12 @@ class PerceptionNode(ManagedNode):
             self._extrinsics = FixedExtrinsics(p.camera_xyz, p.camera_xyzw)
         robot = self._robot.find()
         try:
-            detector = Detector.load(p.weights or DEFAULT_WEIGHTS)
-            tuning = self._tuning.value
-            mask = RobotMask(
-                robot.urdf,
-                robot.arm_joints,
-                robot.finger_joints,
-                robot.tool_link,
-                tuning.robot_tolerance,
-                tuning.robot_grow_px,
-                robot.spheres,
-                robot.base_link,
-            )
-        except (DetectorError, ValueError, OSError, ParamError) as error:
+            self._perception = build(robot, self._tuning.value, p.weights)
+        except EyesError as error:
             raise ConfigureError(str(error)) from error
-        self._perception, self._told = Perception(tuning, detector, mask), ""
+        self._told = ""
         warm_up(self._perception, len(robot.arm_joints))
-        self._joints.configure(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.gripper)
 
     def activate(self) -> None:
         super().activate()
@@ -245,6 +200,9 @@ class PerceptionNode(ManagedNode):
         wrist_attention, wrist_fault = self._attention("wrist_attention")
         if attention is not None:
             self._last_map = attention.map
+        heard = may_point(self._told, seen)
+        if not heard:
+            attention = wrist_attention = None
         start = time.perf_counter()
         result = self._perception.update(
             stamp,
@@ -264,11 +222,11 @@ class PerceptionNode(ManagedNode):
             self._stages[stage].add(milliseconds)
         self._rate.tick(done)
         self._work.accept(done)
-        self._note = result.selection.reason or ""
+        self._note = (result.selection.reason or "") if heard else NO_WORDS
         self._facts = {
             "tracks": len(result.objects),
             "target": "none" if result.selection.target is None else result.selection.target,
-            "target_reason": result.selection.reason,
+            "target_reason": self._note,
             "held": "none" if result.held is None else result.held,
             "attention_fault": fault or wrist_fault or result.attention_fault or "",
         }

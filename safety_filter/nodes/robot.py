@@ -3,79 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from std_msgs.msg import String
 
 from safety_filter.arms.profile import not_shipped
-from safety_filter.core.params import param
 from safety_filter.core.robot import RobotError, read_config, urdf_path
 from safety_filter.nodes.base import WARN, ConfigureError, ManagedNode
 from safety_filter.nodes.polling import Polled
 from safety_filter.nodes.qos import LATCHED
-
-Spheres = dict[str, list[tuple[list[float], float]]]
-
-
-@dataclass(frozen=True)
-class RobotParams:
-    """Which robot; the same parameters on every node that has a model."""
-
-    robot: str = param("panda", "-", None, None, "shipped robot, or path of a robot file (YAML)")
-    urdf: str = param("", "-", None, None, "path of the URDF; empty: what the robot file says")
-    description: bool = param(
-        False, "-", None, None, "take the URDF from robot_description instead of the parameters"
-    )
-
-
-@dataclass(frozen=True)
-class RobotSource:
-    """The robot file's content and the URDF (path or XML text)."""
-
-    spec: dict[str, Any]
-    urdf: str | Path
-
-    @property
-    def arm_joints(self) -> tuple[str, ...]:
-        return tuple(self.spec["joints"])
-
-    @property
-    def finger_joints(self) -> tuple[str, ...]:
-        return tuple((self.spec.get("gripper") or {}).get("joints") or ())
-
-    @property
-    def _bodies(self) -> Mapping[str, Any]:
-        return self.spec.get("bodies") or {}
-
-    def links(self, kind: str) -> tuple[str, ...]:
-        """Links whose bodies are of a kind: arm, hand or finger."""
-        return tuple(name for name, b in self._bodies.items() if b.get("kind", "arm") == kind)
-
-    @property
-    def spheres(self) -> Spheres:
-        """Link -> [(centre, radius)] in m, for links whose meshes cannot be read."""
-        return {
-            name: [(sphere[:3], sphere[3]) for sphere in body.get("spheres") or []]
-            for name, body in self._bodies.items()
-        }
-
-    @property
-    def base_link(self) -> str:
-        return str(self.spec["base_link"])
-
-    @property
-    def tool_link(self) -> str:
-        return str(self.spec["tool_link"])
+from safety_filter.robot_source import RobotParams, RobotSource
 
 
 def find_robot(robot: str, urdf: str | Path) -> RobotSource:
     """The robot that the parameters name.
 
     Raises:
-        ConfigureError: no such robot file, or it and the parameter name no URDF.
+        ConfigureError: no such robot file, it and the parameter name no URDF, or its gripper is
+            none.
     """
     try:
         spec = read_config(robot)

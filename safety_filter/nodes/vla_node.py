@@ -29,7 +29,8 @@ from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
-from safety_filter.nodes.robot import RobotInput, RobotParams
+from safety_filter.nodes.robot import RobotInput
+from safety_filter.robot_source import RobotParams
 
 PARTNER_WAIT = 0.01  # s to wait for a wrist picture of the same time
 PRESENCE_WINDOW = 5  # pictures over which presence is averaged
@@ -108,7 +109,6 @@ class VlaNode(ManagedNode):
         # Torch and transformers load here, so that bad parameters are told at once
         import torch
 
-        from safety_filter.perception.robot_mask import RobotMask
         from safety_filter.vla.chunk import ChunkPlayer
         from safety_filter.vla.policy import PROFILE, SHIPPED, Policy, PolicyError
         from safety_filter.vla.profile import ProfileError
@@ -120,19 +120,12 @@ class VlaNode(ManagedNode):
         profile = Path(p.profile) if p.profile else folder / PROFILE
         try:
             self._policy = Policy.load(folder, None if p.profile == "none" else profile)
-            self._tool = RobotMask(
-                robot.urdf,
-                robot.arm_joints,
-                robot.finger_joints,
-                robot.tool_link,
-                spheres=robot.spheres,
-                base_link=robot.base_link,
-            )
+            self._tool = robot.mask()
         except (PolicyError, ProfileError, ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error
         self._policy_error = PolicyError
         self._player = ChunkPlayer(p.blend)
-        self._joints.configure(robot.arm_joints, robot.finger_joints)
+        self._joints.configure(robot.arm_joints, robot.gripper)
         self._warm_up()
 
     def _warm_up(self) -> None:

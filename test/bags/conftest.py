@@ -35,6 +35,14 @@ def drive(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
+    """1.6 s of the simulated cell with both cameras and what perception made of it."""
+    path: Path = tmp_path_factory.mktemp("bags") / "watched"
+    make.watch(path)
+    return path
+
+
 @pytest.fixture
 def replay_with(
     drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -27,6 +27,7 @@ from safety_filter.core.kinematics import Kinematics
 from safety_filter.core.robot import RobotModel, read_config, urdf_path
 from safety_filter.core.wire import Role, empty_tracks
 from safety_filter.flight.recorder import NO_EVENT, RESET, STOP, Tick
+from safety_filter.robot_source import Gripper, RobotSource
 
 HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 RATE = 250.0
@@ -34,6 +35,7 @@ EPOCH = 1_700_000_000.0  # s, ROS time of the start
 MONO = 5000.0  # s, monotonic clock of the start
 PER_MESSAGE = 25  # ticks in a message, as the node sends them
 FINGERS = ("panda_finger_joint1", "panda_finger_joint2")
+GRIPPER = Gripper(dict.fromkeys(FINGERS, 0.5))
 NAMES = (*(f"panda_joint{i}" for i in range(1, 8)), *FINGERS)
 MAPS = ("attention", "wrist_attention")
 TOPICS = {
@@ -156,7 +158,7 @@ def drive(path: Path, seconds: float = 4.0, ticks: bool = True, joint_rate: floa
                 data = joint_state(ros, q, qd)
                 put("/sim_node/joint_states", data, now)
                 sample = ms.decode(data, ms.JOINT_STATE)
-                joints = ms.joint_sample(sample, mono, robot.joint_names, FINGERS)
+                joints = ms.joint_sample(sample, mono, robot.joint_names, GRIPPER)
             blind = 0.55 * count < i < 0.75 * count
             if i % 10 == 0 and not blind:
                 data = obstacles(ros - 0.05, _near(tool, now))
@@ -232,11 +234,9 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     """
     from safety_filter import images
     from safety_filter.bench.cell import declared
-    from safety_filter.perception.detector import Detector
+    from safety_filter.eyes import build
     from safety_filter.perception.gaze import AttentionMap
     from safety_filter.perception.params import PerceptionParams
-    from safety_filter.perception.pipeline import Perception
-    from safety_filter.perception.robot_mask import RobotMask
     from safety_filter.sim.scene import generate
     from safety_filter.sim.world import DT, World
     from safety_filter.vla.dataset import proprioception
@@ -245,9 +245,7 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
     robot, params = RobotModel.shipped("panda"), FilterParams()
     policy, safety = Policy.load(SHIPPED, SHIPPED / PROFILE), SafetyFilter(robot, params)
     tuning = PerceptionParams(**declared("perception", PerceptionParams))
-    mask = RobotMask(read_urdf("panda"), robot.joint_names, FINGERS, "panda_grasptarget",
-                     tuning.robot_tolerance, tuning.robot_grow_px)
-    eyes = Perception(tuning, Detector.load(), mask)
+    eyes = build(RobotSource(read_config("panda"), read_urdf("panda")), tuning, "")
     kinds = {**TOPICS, **{
         f"/sim_node/{name}": (kind, qos(reliable=False)) for name, kind in (
             ("scene/image", ms.IMAGE), ("scene/depth", ms.IMAGE), ("wrist/image", ms.IMAGE),
@@ -276,7 +274,7 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
             data = joint_state(ros, q, dq, opening)
             put("/sim_node/joint_states", data, now)
             joints = ms.joint_sample(ms.decode(data, ms.JOINT_STATE), mono, robot.joint_names,
-                                     FINGERS)  # fmt: skip
+                                     GRIPPER)  # fmt: skip
             if i % 24 == 0:
                 frame, wrist = world.render("scene"), world.render("wrist")
                 parts = {

@@ -15,14 +15,6 @@ from safety_filter.bench.cell import declared
 from safety_filter.perception.params import PerceptionParams
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory, make: ModuleType) -> Path:
-    """1.6 s of the simulated cell with both cameras and what perception made of it."""
-    path: Path = tmp_path_factory.mktemp("bags") / "watched"
-    make.watch(path)
-    return path
-
-
 def test_perception_sees_the_same_in_the_recorded_pictures(watched: Path) -> None:
     found = recording.load(watched)
     cell = declared("perception", PerceptionParams)
@@ -85,7 +77,7 @@ def test_without_pictures_the_missing_topics_are_named(drive: Path) -> None:
 def test_joints_are_interpolated_as_in_the_nodes(make: ModuleType) -> None:
     rows = [(0.0, make.joint_state(make.EPOCH + t, make.HOME + t, np.zeros(7))) for t in (0, 0.1)]
     names = recording.RobotModel.shipped("panda").joint_names
-    joints = upstream.Joints(rows, names, make.FINGERS)
+    joints = upstream.Joints(rows, names, make.GRIPPER)
     q, opening = joints.at(make.EPOCH + 0.05) or (None, None)
     np.testing.assert_allclose(q, make.HOME + 0.05, atol=1e-6)
     assert opening == pytest.approx(0.08)

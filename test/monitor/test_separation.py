@@ -16,7 +16,7 @@ from safety_filter.monitor.separation import SeparationChecker
 
 URDF = Path(pybullet_data.getDataPath()) / "franka_panda/panda.urdf"
 ARM = [f"panda_joint{i}" for i in range(1, 8)]
-FINGERS = ["panda_finger_joint1", "panda_finger_joint2"]
+FINGERS = {"panda_finger_joint1": 0.5, "panda_finger_joint2": 0.5}
 FINGER_LINKS = ["panda_leftfinger", "panda_rightfinger"]
 HOME = np.array([0.0, -0.25, 0.0, -2.55, 0.0, 2.30, 0.785])
 
@@ -137,7 +137,7 @@ def test_nothing_around_is_infinitely_far(checker: SeparationChecker) -> None:
 
 def test_a_missing_joint_is_named() -> None:
     with pytest.raises(ValueError, match="elbow"):
-        SeparationChecker(URDF, ["elbow"], [], "panda_grasptarget", [], [])
+        SeparationChecker(URDF, ["elbow"], {}, "panda_grasptarget", [], [])
 
 
 def test_tool_twist_is_that_of_the_filters_kinematics(checker: SeparationChecker) -> None:

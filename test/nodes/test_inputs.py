@@ -9,6 +9,7 @@ from sensor_msgs.msg import JointState
 from safety_filter.nodes import conversion
 from safety_filter.nodes.inputs import JointHistory, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
+from safety_filter.robot_source import Gripper
 
 
 def _state(time: float, value: float) -> JointState:
@@ -38,7 +39,7 @@ def test_a_rejected_message_does_not_renew_the_age() -> None:
 
 
 def test_joint_history_interpolates_at_the_stamp() -> None:
-    history = JointHistory(["a"], ["f1", "f2"])
+    history = JointHistory(["a"], Gripper({"f1": 0.5, "f2": 0.5}))
     history.add(_state(10.0, 1.0))
     history.add(_state(10.1, 2.0))
     found = history.at(10.05, 0.1)
@@ -50,7 +51,7 @@ def test_joint_history_interpolates_at_the_stamp() -> None:
 
 
 def test_joint_history_rejects_nan() -> None:
-    history = JointHistory(["a"], ["f1", "f2"])
+    history = JointHistory(["a"], Gripper({"f1": 0.5, "f2": 0.5}))
     with pytest.raises(conversion.MessageError, match="finite"):
         history.add(_state(0.0, float("nan")))
 

@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from safety_filter import graph
 from safety_filter.core.wire import Role
 from safety_filter.nodes import conversion
+from safety_filter.nodes.operator import Operator
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.sim.render import Frame
 from safety_filter.sim.scene import generate
@@ -258,6 +259,7 @@ def test_attention_that_is_not_finite_counts_as_none_and_is_told(cell: Any) -> N
 
 def test_an_unreadable_map_of_the_wrist_is_told_by_its_name(cell: Any) -> None:
     rig, camera = cell
+    camera.say("pick up the cube")
     camera.wrist_attention = np.zeros((8, 8), np.float32)
     rig.wait(
         lambda: rig.values(NODE).get("attention_fault") == "wrist attention: the map is empty",
@@ -330,3 +332,40 @@ def test_a_target_must_be_what_the_instruction_names(cell: Any, world: World) ->
     rig.wait(
         lambda: "not what the instruction means" in rig.message(NODE), EVENT_SECONDS, "the veto"
     )
+
+
+def test_one_that_is_started_again_has_no_target_until_the_words_are_said_again(
+    tmp_path: Path, world: World
+) -> None:
+    """`safety-filter say` leaves when it was heard; attention goes on meanwhile."""
+    spec = graph.NODES[NODE].with_remappings({"instruction": "instruction"})
+    thing = world.scene.specs[world.scene.target]
+    with running(tmp_path / "log", spec) as processes, Operator(patience=START_SECONDS) as person:
+        rig = Rig()
+        rig.tracks = rig.twist = None
+        rig.q = world.joint_state()[0]
+        camera = DepthCamera(rig, world.render("scene"))
+        camera.point_at(world.object_position(thing.name))
+
+        def has_target() -> bool:
+            return bool((camera.tracks()["role"] == Role.TARGET).any())
+
+        try:
+            rig.wait_state(NODE, "no target: no instruction came", START_SECONDS)
+            assert person.say(f"pick up the {thing.name}") == [NODE]
+            rig.wait(has_target, EVENT_SECONDS, "a target")
+            processes.processes[NODE].kill()
+            processes.processes[NODE].wait()
+            rig.states.clear()
+            processes.start(spec)
+            rig.wait_state(NODE, "no target: no instruction came", START_SECONDS)
+            assert not any(has_target() for _ in range(20))
+            assert "say it (again)" in rig.message(NODE)
+            person.say(f"pick up the {thing.name}")
+            rig.wait(has_target, EVENT_SECONDS, "a target")
+            assert rig.set_parameter(NODE, "named_share", 0.0)[0]
+            person.say("")
+            rig.wait(has_target, EVENT_SECONDS, "a target without words")
+        finally:
+            camera.close()
+            rig.close()
