@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.context import Context
@@ -15,10 +16,12 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from safety_filter import graph
+from safety_filter.arms import wiring
 from safety_filter.cli import main
 from safety_filter.nodes.qos import COMMAND
 
 pytestmark = pytest.mark.ros
+COMMANDS = "/forward_velocity_controller/commands"
 
 
 def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
@@ -45,8 +48,8 @@ def test_live_graph_in_order_and_with_faults(
             _, found = _codes(capsys)
             assert "middleware" in found and "perception_node" in found["extrinsics.unchecked"]
             # What a busy machine may add is not about the wiring
-            wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
-            assert not [c for c in found if c.startswith(wiring)], found
+            of_wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
+            assert not [c for c in found if c.startswith(of_wiring)], found
 
             # A second commander, another controller, a silent policy, a foreign frame
             rclpy.init(context=controller, signal_handler_options=SignalHandlerOptions.NO)
@@ -73,6 +76,28 @@ def test_live_graph_in_order_and_with_faults(
             assert code == 1 and found["node.missing"].startswith("monitor_node is not there")
         finally:
             rclpy.try_shutdown(context=controller)
+            rig.close()
+
+
+def test_without_a_monitor_the_filter_commands_the_arm_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"robot": "panda", "monitor": "false", "vla": "false", "perception": "false",
+             "joint_states": "sim_node/joint_states"}  # fmt: skip
+    (spec,) = wiring.build(given)
+    with running(tmp_path, spec.with_parameters(base_frames=["base"], **PATIENT[spec.name])):
+        rig = Rig(COMMANDS)
+        try:
+            rig.wait_passing("filter_node")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0.0, 0.0, 0.0])
+            rig.wait_moving()
+            rig.twist = np.zeros(6)
+            rig.wait_still()
+            rig.node.create_publisher(Float64MultiArray, COMMANDS, COMMAND)
+            _, found = _codes(capsys)
+            assert "monitor.missing" in found
+            assert "rig" in found["arm.publishers"] and COMMANDS in found["arm.publishers"]
+        finally:
             rig.close()
 
 
