@@ -105,6 +105,8 @@ TOPICS = tuple(map(_wired, (
              remap="attention"),
     Argument("wrist_attention", "", "topic of its map over the wrist camera's picture",
              ("perception_node",), remap="wrist_attention"),
+    Argument("gripper", "", "topic of the opening that the policy asks for (Float64, m)",
+             ("vla_node",), remap="~/gripper"),
     Argument("joint_states", "", "topic of the arm's joint states", _MODEL, remap="joint_states"),
     Argument("obstacles", "", "topic of the obstacles (PointCloud2, layout v1)",
              (*_FILTER, *_MONITOR), remap="~/obstacles"),

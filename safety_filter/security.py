@@ -140,7 +140,8 @@ def _driver(
     profile = _profile(enclaves, "driver", space)
     transforms = ["/tf", "/tf_static"]  # of the arm, whoever reads them
     _topics(profile, "publish", [*wanted, "/clock", *transforms, *_common_out()])
-    _topics(profile, "subscribe", [*sorted(arm_topics(specs)), "/parameter_events"])
+    gripper = [resolve(s, "~/gripper") for s in specs if s.name == "vla_node"]
+    _topics(profile, "subscribe", [*sorted(arm_topics(specs)), *gripper, "/parameter_events"])
 
 
 def _profile(enclaves: ET.Element, name: str, space: str) -> ET.Element:

@@ -340,6 +340,8 @@ def test_replay_with_perception_plays_images_in_place_of_obstacles() -> None:
     topics = playback.topics({"bag": "b", "perception": "true", "namespace": "cell"})
     assert "/cell/sim_node/scene/image" in topics and "/cell/vla_node/attention" in topics
     assert "/cell/perception_node/obstacles" not in topics
+    topics = playback.topics({"bag": "b", "vla": "true", "gripper": "/hand"})
+    assert "/sim_node/wrist/image" in topics and "/hand" not in topics  # vla_node's output
 
 
 def test_replay_says_what_is_wrong_with_the_bag(launching: Any, bag: str) -> None:

@@ -84,6 +84,16 @@ def test_the_policy_follows_the_arm_the_output_and_the_namespace(robot: str, out
     assert _allowed(text, "publish")["/cell/vla_node/twist"] == {"driver"}
 
 
+def test_the_driver_reads_what_the_gripper_is_to_do_and_nothing_else_of_the_graph() -> None:
+    for given, topic in (({}, "/vla_node/gripper"), ({"gripper": "/hand"}, "/hand")):
+        allowed = _allowed(security.policy(wiring.build({"robot": "panda", **given})), "subscribe")
+        heard = {name for name, who in allowed.items() if "driver" in who}
+        assert heard == {ARM, topic, "/parameter_events"}
+    text = security.policy(wiring.build({"robot": "panda", "vla": "false"}))  # one's own policy
+    heard = {name for name, who in _allowed(text, "subscribe").items() if "driver" in who}
+    assert heard == {ARM, "/parameter_events"}
+
+
 def test_without_a_monitor_only_the_filter_commands_the_arm() -> None:
     for output, topic in load_arm("panda").outputs.items():
         specs = wiring.build({"robot": "panda", "monitor": "false", "output": output})
