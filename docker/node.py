@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+import yaml
+
 from safety_filter import graph
 from safety_filter.arms import wiring
 
-REMAP = ("-r", "--remap")
+REMAP, PARAMETER = ("-r", "--remap"), ("-p", "--param")
 
 
 def command(name: str, words: Sequence[str]) -> list[str]:
@@ -27,13 +29,22 @@ def command(name: str, words: Sequence[str]) -> list[str]:
         known = ", ".join(graph.NODES)
         raise ValueError(f"expected one of {known}, got {name or 'nothing'}")
     count = next((i for i, w in enumerate(words) if w.startswith("-")), len(words))
-    line = graph.command(_wired(name, words[:count]) if count else graph.NODES[name])
-    own = line.index("--ros-args") + 1
+    spec = _wired(name, words[:count]) if count else graph.NODES[name]
     remaps, others = [], []
-    for i, word in enumerate(words[count:], count):
-        after = i > count and words[i - 1] in REMAP
-        (remaps if word in REMAP or after else others).append(word)
-    # Of remappings of one name the first counts, of parameters the last
+    rest = iter(words[count:])
+    for word in rest:
+        if word in REMAP:
+            remaps += [word, next(rest, "")]
+        elif word in PARAMETER:  # what is typed wins over files, which rcl does not promise for -p
+            key, _, text = next(rest, "").partition(":=")
+            if not text:
+                raise ValueError(f"expected -p parameter:=value, got {key or 'nothing'}")
+            spec = spec.with_parameters(**{key: yaml.safe_load(text)})
+        else:
+            others.append(word)
+    line = graph.command(spec)
+    own = line.index("--ros-args") + 1
+    # Of remappings of one name the first counts
     return [*line[:own], *remaps, *line[own:], *others]
 
 

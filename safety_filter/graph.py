@@ -6,16 +6,19 @@ The one description from which both `launch/*.launch.py` and the runner for mach
 
 from __future__ import annotations
 
-import difflib
+import functools
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from safety_filter import parameter_files
 
 PACKAGE = "safety_filter"
 SHARED_MEMORY = 160 * 2**20  # bytes free in /dev/shm for a segment in each process
@@ -55,21 +58,6 @@ class NodeSpec:
     def with_remappings(self, remappings: Mapping[str, str]) -> NodeSpec:
         """The same node with other remappings over its own."""
         return replace(self, remappings=tuple({**dict(self.remappings), **remappings}.items()))
-
-
-@dataclass(frozen=True)
-class Argument:
-    """A launch argument: sets `parameter` of `nodes`, or remaps the name `remap` on them.
-
-    An empty value leaves what the graph says, and then `text` says what that is.
-    """
-
-    name: str
-    default: str
-    text: str
-    nodes: tuple[str, ...] = ()
-    parameter: str = ""
-    remap: str = ""
 
 
 _JOINTS = ("joint_states", "sim_node/joint_states")
@@ -125,7 +113,7 @@ NODES = {
                 ("~/joint_velocity_fallback", "arm/joint_velocity"),
             ),
             "filter.yaml",
-            {"monitored": True},
+            defaults={"monitored": True},
         ),
         NodeSpec(
             "monitor_node",
@@ -149,169 +137,27 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "perception": ("perception_node",),
     "filter": ("filter_node", "monitor_node"),
 }
-_ALL = tuple(NODES)
-_CAMERA = ("vla_node", "perception_node")
-_FILTER, _MONITOR = ("filter_node",), ("monitor_node",)
-_MODEL = ("vla_node", "perception_node", "filter_node", "monitor_node")
-COMMON = (
-    Argument("namespace", "", "namespace of all nodes; empty: none"),
-    Argument("use_sim_time", "false", "follow /clock", _ALL, "use_sim_time"),
-    Argument("secure", "false", "true: each node in its SROS2 enclave, see docs/security.md"),
-    Argument("params_file", "", "parameter file (YAML) over the shipped ones, for all nodes;"
-             " empty: none"),
-)
-SIMULATOR = (
-    Argument("seed", "0", "seed of the scene", ("sim_node",), "seed"),
-    Argument("suite", "dynamic-4", "suite of scenes: free, dynamic-4, ...", ("sim_node",),
-             "suite"),
-    Argument("gui", "false", "show PyBullet's window", ("sim_node",), "gui"),
-    Argument(
-        "autostart", "true", "time runs at once, without a start request", ("sim_node",),
-        "autostart",
-    ),
-)  # fmt: skip
+# What decides about the wiring, where nobody says otherwise: the nodes' own defaults
+_DEFAULTS: dict[str, Any] = {
+    "robot": "panda", "urdf": "", "description": False, "output": "joint_velocity",
+    "command": "twist", "extrinsics": "topic", "monitored": False,
+}  # fmt: skip
 
 
-def check_typed(typed: Collection[str], declared: Sequence[Argument]) -> None:
-    """`launch` takes no notice of arguments that nobody declares: misspelt ones are told here.
-
-    Others may belong to a launch file that includes ours.
+def in_force(spec: NodeSpec) -> dict[str, Any]:
+    """What a node is told, user's files included, and the defaults of what decides about wiring.
 
     Raises:
-        ValueError: one of `typed` almost is an argument of `declared` that was not typed.
+        ValueError: a file cannot be read, or has a section that is meant for one of our nodes and
+            is for none.
     """
-    names = {a.name for a in declared}
-    for name in sorted(set(typed) - names):
-        near = difflib.get_close_matches(name, names - set(typed), 1, 0.85)
-        if near:
-            raise ValueError(
-                f"launch argument {name!r}: nobody declares it; did you mean {near[0]}? Where it"
-                f" belongs to a launch file that includes this one, give {near[0]} too"
-            )
-
-
-def _topic(spec: NodeSpec, name: str) -> str:
-    """Where a node's own name for a topic leads."""
-    return dict(spec.remappings).get(name, name.replace("~", spec.name))
-
-
-def _wired(argument: Argument) -> Argument:
-    """With the topic that the graph wires for its default: `--show-args` then tells it."""
-    if not argument.remap:
-        return argument
-    return replace(argument, default=_topic(NODES[argument.nodes[0]], argument.remap))
-
-
-# For nodes that are started without those that they are wired to
-TOPICS = tuple(map(_wired, (
-    Argument("image", "", "topic of the scene camera's colour image", _CAMERA, remap="image"),
-    Argument("wrist_image", "", "topic of the wrist camera", ("vla_node",), remap="wrist_image"),
-    Argument("instruction", "", "topic of the instruction", ("vla_node", "perception_node"),
-             remap="instruction"),
-    Argument("depth", "", "topic of the registered depth image", ("perception_node",),
-             remap="depth"),
-    Argument("camera_info", "", "topic of the camera's CameraInfo", ("perception_node",),
-             remap="camera_info"),
-    Argument("camera_pose", "", "topic of the camera's pose (extrinsics: topic)",
-             ("perception_node",), remap="camera_pose"),
-    Argument("attention", "", "topic of the policy's attention map", ("perception_node",),
-             remap="attention"),
-    Argument("wrist_attention", "", "topic of its map over the wrist camera's picture",
-             ("perception_node",), remap="wrist_attention"),
-    Argument("joint_states", "", "topic of the arm's joint states", _MODEL, remap="joint_states"),
-    Argument("obstacles", "", "topic of the obstacles (PointCloud2, layout v1)",
-             (*_FILTER, *_MONITOR), remap="~/obstacles"),
-    Argument("command", "twist", "kind of command: twist, joint_velocity, joint_position or"
-             " trajectory", _FILTER, "command"),
-    Argument("twist", "", "topic of a twist command", _FILTER, remap="~/twist_in"),
-    Argument("joint_command", "", "topic of a joint command (Float64MultiArray)", _FILTER,
-             remap="~/joint_command_in"),
-    Argument("trajectory", "", "topic of a trajectory command", _FILTER, remap="~/trajectory_in"),
-    Argument("robot", "panda", "shipped robot or path of a robot file", _MODEL, "robot"),
-    Argument("urdf", "", "path of the URDF; empty: the one that the robot file names", _MODEL,
-             "urdf"),
-)))  # fmt: skip
-
-
-def arguments(group: str) -> tuple[Argument, ...]:
-    """The launch arguments of a group that say something to its nodes."""
-    nodes = GROUPS[group]
-    own = SIMULATOR if "sim_node" in nodes else TOPICS
-    return (*(a for a in own if set(a.nodes) & set(nodes)), *COMMON)
-
-
-def build(group: str, values: Mapping[str, str]) -> list[NodeSpec]:
-    """The nodes of a group with the launch arguments `values` (name -> text, as typed)."""
-    return configured([NODES[name] for name in GROUPS[group]], arguments(group), values)
-
-
-def truth(name: str, text: str) -> bool:
-    """A launch argument that is true or false. Raises ValueError for anything else."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{name}: expected true or false, got {text!r}")
-    return text.lower() == "true"
-
-
-def configured(
-    specs: Sequence[NodeSpec], declared: Sequence[Argument], values: Mapping[str, str]
-) -> list[NodeSpec]:
-    """`specs` with the launch arguments applied.
-
-    What was typed (`values`) wins over the user's parameter file; defaults of arguments do not.
-
-    Raises:
-        ValueError: the parameter file cannot be read, or has a section that is meant for a node
-            here but misses it.
-    """
-    if values.get("params_file"):
-        _check_sections(Path(values["params_file"]), values.get("namespace", ""))
-    result = []
-    for spec in specs:
-        for argument in declared:
-            text = values.get(argument.name, argument.default)
-            if spec.name not in argument.nodes or text == "":
-                continue
-            if argument.remap:
-                if text != _topic(spec, argument.remap):
-                    spec = spec.with_remappings({argument.remap: text})
-            else:
-                given = {argument.parameter: yaml.safe_load(text)}
-                if argument.name in values:
-                    spec = spec.with_parameters(**given)
-                else:
-                    spec = replace(spec, defaults={**given, **spec.defaults})
-        file = values.get("params_file", "")
-        spec = replace(
-            spec,
-            namespace=values.get("namespace", ""),
-            secure=truth("secure", values.get("secure", "false")),
-            files=(*spec.files, *([file] if file else [])),
-        )
-        result.append(spec)
-    return result
-
-
-def _check_sections(path: Path, namespace: str) -> None:
-    """ROS takes no notice of sections that fit no node, and `launch` none of a missing file: told
-    here, they may hold safety bounds.
-
-    Raises:
-        ValueError: the file cannot be read, or a section names one of the nodes in another
-            namespace, or almost names one.
-    """
+    told = {**_DEFAULTS, **spec.defaults}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"params_file {path}: {error}") from error
-    prefix = [word for word in namespace.split("/") if word]
-    for section in content if isinstance(content, dict) else ():
-        *given, name = [word for word in str(section).split("/") if word] or [""]
-        near = difflib.get_close_matches(name, NODES, 1, 0.8)
-        if near and (name not in NODES or given not in (prefix, ["**"], ["*"] * len(prefix))):
-            raise ValueError(
-                f"params_file {path}: the section {section!r} is for none of the nodes, which are"
-                f" in {'/'.join(['', *prefix]) or '/'}; write /**/{near[0]}"
-            )
+        for file in spec.files:
+            told |= parameter_files.of_node(Path(file), spec.name, spec.namespace)
+    except ValueError as error:
+        raise ValueError(f"params_file {error}") from error
+    return {**told, **spec.parameters}
 
 
 def share(relative: str) -> Path:
@@ -337,10 +183,31 @@ def ros_arguments(spec: NodeSpec) -> list[str]:
     return ["--enclave", f"/{PACKAGE}/{spec.name}"] if spec.secure else []
 
 
-def parameter_sources(spec: NodeSpec) -> list[str | dict[str, Any]]:
-    """The parameter files (paths) and values of a node, later ones win."""
-    own = [] if spec.config is None else [str(share(f"config/{spec.config}"))]
-    return [*own, *([spec.defaults] if spec.defaults else []), *spec.files, spec.parameters]
+def parameter_sources(spec: NodeSpec) -> list[str]:
+    """The parameter files of a node: the shipped one, the user's, and one that is written here.
+
+    rcl goes by where a section's name first comes up, not by the order of files: a user's `/**`
+    counts as early as the shipped file's. So what is set here is resolved here as well, and stands
+    in a section that nobody else names: it comes last.
+    """
+    shipped = [] if spec.config is None else [str(share(f"config/{spec.config}"))]
+    told = in_force(spec)
+    own = {name: told[name] for name in (*spec.defaults, *spec.parameters)}
+    return [*shipped, *spec.files, *([_written(spec.name, own)] if own else [])]
+
+
+def _written(name: str, values: Mapping[str, Any]) -> str:
+    """Path of a parameter file that is there as long as this process."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=_folder().name, prefix=f"{name}_", suffix=".yaml", delete=False
+    ) as file:
+        yaml.safe_dump({parameter_files.LAST: {"ros__parameters": dict(values)}}, file)
+    return file.name
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix=f"{PACKAGE}_")
 
 
 def command(spec: NodeSpec) -> list[str]:
@@ -351,18 +218,8 @@ def command(spec: NodeSpec) -> list[str]:
         words += ["-r", f"{source}:={target}"]
     if spec.namespace:
         words += ["-r", f"__ns:=/{spec.namespace.strip('/')}"]
-    for source in parameter_sources(spec):  # rcl takes them in order, later ones win
-        words += _given(source) if isinstance(source, dict) else ["--params-file", source]
-    return words
-
-
-def _given(parameters: Mapping[str, Any]) -> list[str]:
-    """Parameters on the command line."""
-    words = []
-    for name, value in parameters.items():
-        # YAML flow style on one line is what rcl parses
-        text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
-        words += ["-p", f"{name}:={text.removesuffix('...').strip()}"]
+    for source in parameter_sources(spec):
+        words += ["--params-file", source]
     return words
 
 

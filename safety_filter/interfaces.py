@@ -117,6 +117,8 @@ NODES: dict[str, tuple[Port, ...]] = {
         Port("~/joint_velocity_out", PUB, _ARRAY, "filtered joint velocities", COMMAND),
         Port("~/twist_out", PUB, _TWIST, "the same as a twist of the tool", COMMAND),
         *_outputs("fallback", "to the arm when the monitor is silent", "monitored: true, "),
+        # Velocities and the twist are there in any case
+        *_outputs("out", "to the arm where there is no monitor", "monitored: false, ")[1:3],
         _STATE,
         Port("/diagnostics", PUB, "diagnostic_msgs/msg/DiagnosticArray", "the state", QUEUE),
         Port("~/markers", PUB, "visualization_msgs/msg/MarkerArray", "for RViz", NEWEST),

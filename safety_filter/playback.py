@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safety_filter import graph
-from safety_filter.graph import COMMON, TOPICS, Argument, NodeSpec
+from safety_filter.graph import NodeSpec
+from safety_filter.launch_arguments import COMMON, TOPICS, Argument, configured, settled, truth
 
 _RUN = (
     Argument("bag", "", "folder of the bag (rosbag2); must be given"),
@@ -30,10 +31,12 @@ def arguments() -> tuple[Argument, ...]:
 
 def _chosen(values: Mapping[str, str]) -> dict[str, NodeSpec]:
     """Nodes by name, wired, without a namespace: topics of a bag are absolute."""
-    names = [n for n in ("vla", "perception") if graph.truth(n, values.get(n, "false"))]
+    names = [n for n in ("vla", "perception") if truth(n, values.get(n, "false"))]
     specs = [graph.NODES[f"{n}_node"] for n in names]
-    specs.append(graph.NODES["filter_node"].with_parameters(monitored=False))
-    return {s.name: s for s in graph.configured(specs, arguments(), values)}
+    decides = graph.NODES["filter_node"].with_parameters(monitored=False)
+    to_no_arm = (r for r in decides.remappings if not r[0].endswith("_fallback"))
+    specs.append(graph.replace(decides, remappings=tuple(to_no_arm)))
+    return {s.name: s for s in settled(configured(specs, arguments(), values))}
 
 
 def build(values: Mapping[str, str]) -> list[NodeSpec]:
@@ -63,7 +66,8 @@ def topics(values: Mapping[str, str], needed: bool = False) -> list[str]:
     wanted.add(read.get(command, command.replace("~", "filter_node")))
     for name in ("vla_node", "perception_node"):
         if name in chosen and not needed:
-            wanted |= {target for _, target in chosen[name].remappings}
+            # Their private names are outputs
+            wanted |= {to for own, to in chosen[name].remappings if not own.startswith("~")}
     made = {"perception_node/obstacles"} if "perception_node" in chosen else set()
     if "vla_node" in chosen:
         made |= {"vla_node/twist", "vla_node/attention", "vla_node/wrist_attention"}

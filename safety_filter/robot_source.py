@@ -95,6 +95,12 @@ class RobotSource:
 
     @property
     def arm_joints(self) -> tuple[str, ...]:
+        """Raises RobotError: the robot is a tool without a model of its arm."""
+        if "joints" not in self.spec:
+            raise RobotError(
+                f"robot: {self.tool_link} alone has no joints, which filter_node only can do"
+                " without: start with monitor:=false, perception:=false, vla:=false"
+            )
         return tuple(self.spec["joints"])
 
     @property

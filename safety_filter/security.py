@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from safety_filter import interfaces
-from safety_filter.graph import NodeSpec
+from safety_filter.graph import NodeSpec, in_force
 from safety_filter.interfaces import CLIENT, PUB, SERVICE, SUB, Port
 
 ENCLAVES = "/safety_filter"
@@ -26,11 +22,6 @@ _PARAMETERS = (
 )  # fmt: skip
 # Of each of these nodes `safety-filter doctor` asks for parameters
 ASKED = ("perception_node", "filter_node")
-# What decides which ports there are, where nobody says otherwise
-_DEFAULTS: dict[str, Any] = {
-    "output": "joint_velocity", "command": "twist", "description": False, "extrinsics": "topic",
-    "monitored": False, "robot": "panda",
-}  # fmt: skip
 _LIFECYCLE = (
     "change_state", "get_state", "get_available_states", "get_available_transitions",
     "get_transition_graph",
@@ -46,24 +37,6 @@ def resolve(spec: NodeSpec, name: str) -> str:
     return name if name.startswith("/") else f"{space}/{name}"
 
 
-def from_files(spec: NodeSpec) -> dict[str, Any]:
-    """The parameters that the user's files give the node.
-
-    Raises:
-        ValueError: a file cannot be read.
-    """
-    given: dict[str, Any] = {}
-    for file in spec.files:
-        try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"params_file {file}: {error}") from error
-        for section, values in content.items() if isinstance(content, dict) else ():
-            if str(section).rsplit("/", 1)[-1] in (spec.name, "**") and isinstance(values, dict):
-                given |= values.get("ros__parameters") or {}
-    return given
-
-
 def exists(spec: NodeSpec, port: Port) -> bool:
     """Whether the node opens the port with its parameters in the graph.
 
@@ -72,7 +45,7 @@ def exists(spec: NodeSpec, port: Port) -> bool:
     """
     if not port.when:
         return True
-    values = {**_DEFAULTS, **spec.defaults, **from_files(spec), **spec.parameters}
+    values = in_force(spec)
     for condition in port.when.split(", "):
         key, _, wanted = condition.partition(": ")
         value = values[key]
@@ -91,15 +64,15 @@ def _names(spec: NodeSpec, direction: str) -> list[str]:
 
 
 def arm_topics(specs: Iterable[NodeSpec]) -> set[str]:
-    """The topics that command the arm: the monitor's output and the filter's fallback."""
-    return {
-        resolve(s, p.name)
-        for s in specs
-        for p in interfaces.NODES[s.name]
-        if p.name.endswith(("_fallback",) if s.name == "filter_node" else ("_out",))
-        and s.name in ("filter_node", "monitor_node")
-        and exists(s, p)
-    }
+    """The topics that command the arm: the monitor's output and the filter's fallback, or its
+    output where there is no monitor."""
+    topics = set()
+    for spec in specs:
+        told = in_force(spec)
+        ends = {"monitor_node": "out", "filter_node": "fallback" if told["monitored"] else "out"}
+        if spec.name in ends:
+            topics.add(resolve(spec, f"~/{told['output']}_{ends[spec.name]}"))
+    return topics
 
 
 def policy(specs: Sequence[NodeSpec]) -> str:
@@ -167,7 +140,8 @@ def _driver(
     profile = _profile(enclaves, "driver", space)
     transforms = ["/tf", "/tf_static"]  # of the arm, whoever reads them
     _topics(profile, "publish", [*wanted, "/clock", *transforms, *_common_out()])
-    _topics(profile, "subscribe", [*sorted(arm_topics(specs)), "/parameter_events"])
+    gripper = [resolve(s, "~/gripper") for s in specs if s.name == "vla_node"]
+    _topics(profile, "subscribe", [*sorted(arm_topics(specs)), *gripper, "/parameter_events"])
 
 
 def _profile(enclaves: ET.Element, name: str, space: str) -> ET.Element:

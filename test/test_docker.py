@@ -102,6 +102,16 @@ def test_node_becomes_the_node_with_the_wiring_of_the_graph(tmp_path: Path) -> N
     assert done.returncode == 2 and "rate: expected 100 to 1000" in done.stderr
 
 
+def test_a_parameter_that_is_typed_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "cell.yaml"
+    file.write_text("/**/filter_node: {ros__parameters: {fifo_priority: 0}}\n")
+    command = [sys.executable, str(DOCKER / "node.py"), "filter_node", f"params_file:={file}"]
+    command += ["-p", "fifo_priority:=-7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 2 and "fifo_priority: expected" in done.stderr
+    assert "got -7" in done.stderr
+
+
 def _node_py() -> Any:
     spec = importlib.util.spec_from_file_location("node", DOCKER / "node.py")
     assert spec is not None and spec.loader is not None
@@ -130,23 +140,23 @@ def test_the_health_check_asks_the_node_by_the_name_it_has(
     assert _node_py().full_name("filter_node", _line("filter_node", *words)) == name
 
 
-def test_what_the_user_remaps_comes_before_the_wiring_and_parameters_after() -> None:
+def test_what_the_user_remaps_comes_before_the_wiring() -> None:
     line = _line("filter_node", "-r", "joint_states:=/js", "-p", "rate:=100.0")
-    # rcl takes the first remapping of a name and the last value of a parameter
+    # rcl takes the first remapping of a name
     assert line.index("joint_states:=/js") < line.index("joint_states:=sim_node/joint_states")
-    assert line[-2:] == ["-p", "rate:=100.0"]
     assert line[line.index("joint_states:=/js") - 1] == "-r"
 
 
 def test_with_launch_arguments_a_node_is_wired_to_the_arm() -> None:
-    line = _line("monitor_node", "robot:=panda", "vla:=false", "-p", "cpu:=1")
+    line = _line("monitor_node", "robot:=panda", "vla:=false")
     assert "~/joint_velocity_out:=/forward_velocity_controller/commands" in line
-    assert "joint_states:=/joint_states" in line and line[-1] == "cpu:=1"
+    assert "joint_states:=/joint_states" in line
     for words, told in (
         (("filter_node", "robot:=ur5e"), "fit-robot"),
         (("vla_node", "robot:=panda", "vla:=false"), "not part of the graph"),
         (("filter_node", "robt:=panda"), "argument:=value"),
         (("filter_node", "panda"), "argument:=value"),
+        (("filter_node", "-p", "rate"), "parameter:=value"),
     ):
         with pytest.raises(ValueError, match=told):
             _line(*words)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
 
 from safety_filter import images
 from safety_filter.bags import messages as ms
@@ -127,21 +128,7 @@ def _interpolated(table: Array, stamp: float, what: str) -> Array:
     i = int(np.searchsorted(stamps, stamp))
     if stamps[i] == stamp:
         return np.asarray(table[i, 1:])
-    (t0, *a), (t1, *b) = table[i - 1], table[i]
-    share = (stamp - t0) / (t1 - t0)
-    before, after = np.array(a), np.array(b)
-    out = before + share * (after - before)
-    out[3:] = _slerp(before[3:], after[3:], share)
-    return out
-
-
-def _slerp(a: Array, b: Array, share: float) -> Array:
-    """Quaternion on the shortest way from `a` to `b`."""
-    cosine = float(a @ b)
-    if cosine < 0.0:
-        b, cosine = -b, -cosine
-    angle = np.arccos(min(cosine, 1.0))
-    if angle < 1e-6:
-        return a + share * (b - a)
-    return np.asarray((np.sin((1 - share) * angle) * a + np.sin(share * angle) * b)
-                      / np.sin(angle))  # fmt: skip
+    between = table[i - 1 : i + 1]
+    turns = Slerp(between[:, 0], Rotation.from_quat(between[:, 4:]))
+    place = [np.interp(stamp, between[:, 0], between[:, k]) for k in (1, 2, 3)]
+    return np.concatenate([place, turns(stamp).as_quat()])

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safety_filter import parameter_files
 from safety_filter.bags import ticks as tk
 from safety_filter.bags.reader import BagError
 from safety_filter.bags.recording import Obstacles, Recording, segments
 from safety_filter.core.filter import SafetyFilter
 from safety_filter.core.filter_params import TABLE, FilterParams
 from safety_filter.core.params import ParamError
-from safety_filter.core.yaml_file import read_mapping
 from safety_filter.flight.replay import tell
 
 DECISION = ("qd", "twist", "nominal_qd", "distance", "level1_slack", "state", "reason",
@@ -53,22 +53,20 @@ def overlay(params: FilterParams, changes: Mapping[str, Any]) -> FilterParams:
 
 
 def flat_parameters(path: Path, node: str) -> dict[str, Any]:
-    """Parameters of `node` in a ROS parameter file, or those of a flat mapping.
+    """Parameters of `node`, whatever its namespace, in a ROS parameter file or a flat mapping.
 
     Raises:
-        BagError: not YAML, or another form.
+        BagError: not YAML, another form, or nothing for the node: the comparison would be with
+            what was recorded.
     """
-    content = read_mapping(path, BagError)
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if not isinstance(value, dict):
-            flat[str(key)] = value
-        elif key in ("/**", node, f"/{node}", f"/**/{node}"):
-            inner = value.get("ros__parameters")
-            if not isinstance(inner, dict):
-                raise BagError(f"{path}: {key}: expected ros__parameters, got {sorted(value)}")
-            flat.update(inner)
-    return {name: value for name, value in flat.items() if name != "use_sim_time"}
+    try:
+        found = parameter_files.of_node(path, node, None)
+    except ValueError as error:
+        raise BagError(str(error)) from error
+    if not found:
+        raise BagError(f"{path}: says nothing to {node}; expected a section /**/{node}, or its"
+                       " parameters alone")  # fmt: skip
+    return {name: value for name, value in found.items() if name != "use_sim_time"}
 
 
 def read_config(path: Path, node_names: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

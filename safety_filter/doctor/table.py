@@ -43,8 +43,8 @@ TABLE: dict[str, Row] = {
     ),
     "monitor.missing": Row(
         _W, "no monitor stands between the filter and the arm",
-        "Start monitor_node and set `monitored: true` on filter_node; without it a filter that"
-        " dies leaves the last velocity with the arm.",
+        "Launch with `monitor:=true`: monitor_node starts and filter_node is told; without it a"
+        " filter that dies leaves the last velocity with the arm.",
     ),
     "state.stopped": Row(
         _E, "{node} says: {message}",

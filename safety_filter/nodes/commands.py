@@ -102,7 +102,7 @@ def _print_interfaces(_: argparse.Namespace) -> int:
 
 
 def _print_policy(arguments: argparse.Namespace) -> int:
-    from safety_filter import graph, security
+    from safety_filter import launch_arguments, security
     from safety_filter.arms import wiring
 
     values = {"namespace": arguments.namespace}
@@ -111,7 +111,7 @@ def _print_policy(arguments: argparse.Namespace) -> int:
             given = _launch_arguments(arguments.given)
             specs = wiring.build({"robot": arguments.arm, **values, **given})
         else:
-            specs = graph.build("demo", values)
+            specs = launch_arguments.build("demo", values)
         text = security.policy(specs)
     except ValueError as error:
         print(f"policy: {error}", file=sys.stderr)

@@ -48,11 +48,12 @@ ROLES = {
     "sensor_msgs/msg/CameraInfo": "camera info",
     "geometry_msgs/msg/PoseStamped": "camera pose",
 }
-ARM_TYPES = (
-    "std_msgs/msg/Float64MultiArray",
-    PLAN,
-    "geometry_msgs/msg/TwistStamped",
-)
+ARM_TYPES = {
+    "joint_velocity": "std_msgs/msg/Float64MultiArray",
+    "joint_position": "std_msgs/msg/Float64MultiArray",
+    "trajectory": PLAN,
+    "twist": "geometry_msgs/msg/TwistStamped",
+}
 # Limits of the filter that an input must keep to
 LIMITS = {
     "joint states": "joint_state_age",
@@ -223,14 +224,20 @@ class Doctor(Node):
             return
         last = "monitor_node" if seen.nodes.get("monitor_node") else "filter_node"
         kind = parameters["output"]
-        for topic, types in self.get_publisher_names_and_types_by_node(last, self.get_namespace()):
-            ours = last == "monitor_node" or topic.endswith(f"/{kind}_out")
-            if ours and types[0] in ARM_TYPES:
-                seen.arm_topic, seen.arm_type = topic, types[0]
-                publishers = self.get_publishers_info_by_topic(topic)
-                seen.arm_publishers = [p.node_name for p in publishers]
-                listeners = self.get_subscriptions_info_by_topic(topic)
-                seen.arm_listeners = [Endpoint(s.node_name, s.topic_type) for s in listeners]
+        told = self.get_publisher_names_and_types_by_node(last, self.get_namespace())
+        topics = [topic for topic, types in told if types[0] == ARM_TYPES[kind]]
+        if not topics:
+            return
+
+        def besides(topic: str) -> tuple[bool, bool]:
+            """The filter's velocities and twist keep its own name where they go to no arm."""
+            return f"/{last}/" in topic, not topic.endswith(f"/{kind}_out")
+
+        seen.arm_topic, seen.arm_type = min(topics, key=besides), ARM_TYPES[kind]
+        publishers = self.get_publishers_info_by_topic(seen.arm_topic)
+        seen.arm_publishers = [p.node_name for p in publishers]
+        listeners = self.get_subscriptions_info_by_topic(seen.arm_topic)
+        seen.arm_listeners = [Endpoint(s.node_name, s.topic_type) for s in listeners]
 
     def _stream(self, name: str, topic: str, kind: str, limits: dict[str, Any]) -> Stream:
         role = ROLES[kind]

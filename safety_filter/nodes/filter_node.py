@@ -132,7 +132,7 @@ class FilterNode(ManagedNode):
             raise ConfigureError(str(error)) from error
         if self._robot.tool_only:
             if p.monitored:
-                raise ConfigureError(f"monitored: {robot.tool_link} alone has no monitor; false")
+                raise ConfigureError(f"{robot.tool_link} alone has no monitor: monitor:=false")
             self._polled[0] = Polled(self, PoseStamped, "~/tool_pose", NEWEST), self._on_pose
         self._gripper = robot.gripper
         rate, say = self._tuning.value.rate, self.get_logger().info

@@ -13,6 +13,7 @@ from safety_filter.core.inputs import JointSample
 from safety_filter.core.robot import RobotModel
 from safety_filter.nodes import conversion
 from safety_filter.nodes.arm_output import ArmOutput, OutputParams
+from safety_filter.nodes.base import ConfigureError
 from safety_filter.nodes.conversion import Array
 from safety_filter.nodes.qos import COMMAND
 
@@ -43,8 +44,14 @@ class FilterOutputs:
         self._twist_out = node.create_publisher(TwistStamped, "~/twist_out", COMMAND)
 
     def configure(self, robot: RobotModel) -> None:
-        """Name the joints."""
+        """Name the joints.
+
+        Raises:
+            ConfigureError: the arm takes joint positions, and there are no joints.
+        """
         self._n, self._joints_known = robot.n, not robot.tool_only
+        if robot.tool_only and self._arm is not None:
+            raise ConfigureError(f"output: {self._arm.kind} needs a model of the arm: twist")
         if self._arm is not None:
             self._arm.configure(robot.joint_names)
 

@@ -16,15 +16,17 @@ from launch.actions import (
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from safety_filter import graph, playback
+from safety_filter import graph, launch_arguments, playback
 from safety_filter.arms import wiring
+from safety_filter.launch_arguments import Argument, check_typed
 
 Builder = Callable[[Mapping[str, str]], list[graph.NodeSpec]]
 
 
 def description(group: str) -> LaunchDescription:
     """Everything that `ros2 launch safety_filter <group>.launch.py` starts."""
-    return _description(graph.arguments(group), lambda values: graph.build(group, values))
+    declared = launch_arguments.arguments(group)
+    return _description(declared, lambda values: launch_arguments.build(group, values))
 
 
 def arm() -> LaunchDescription:
@@ -39,13 +41,13 @@ def replay() -> LaunchDescription:
     return found
 
 
-def _description(arguments: Sequence[graph.Argument], build: Builder) -> LaunchDescription:
+def _description(arguments: Sequence[Argument], build: Builder) -> LaunchDescription:
     typed: set[str] = set()
 
     def note(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         """What is set before the arguments are declared was typed; afterwards nobody knows."""
         typed.update(context.launch_configurations)
-        graph.check_typed(typed, arguments)
+        check_typed(typed, arguments)
         return []
 
     def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -65,7 +67,7 @@ def _description(arguments: Sequence[graph.Argument], build: Builder) -> LaunchD
     )
 
 
-def _values(context: LaunchContext, arguments: Sequence[graph.Argument]) -> dict[str, str]:
+def _values(context: LaunchContext, arguments: Sequence[Argument]) -> dict[str, str]:
     return {a.name: LaunchConfiguration(a.name).perform(context) for a in arguments}
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -19,6 +18,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from safety_filter import parameter_files
 from safety_filter.core.params import Param, ParamError, ParamTable
 
 T = TypeVar("T")
@@ -130,13 +130,12 @@ def unknown(node: Node, words: Sequence[str]) -> list[str]:
             given = [_own(node, word.partition(":=")[0])]
         elif kind == "--params-file":
             try:
-                # As rcl, without a look at tags: `launch_ros` writes !!python/tuple itself
-                text = Path(word).read_text(encoding="utf-8")
-                content = yaml.compose(text, Loader=yaml.SafeLoader)
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                problems.append(f"file {word}: {error}")
+                found = parameter_files.sections(Path(word))
+            except ValueError as error:
+                problems.append(f"file {error}")
                 continue
-            given = [n for section, n in _sections(content) if section == node.get_name()]
+            mine = (parameter_files.LAST, node.get_name())
+            given = [n for name, v in found if {name, name.split("/")[-1]} & {*mine} for n in v]
         else:
             continue
         for name in given:
@@ -151,26 +150,3 @@ def _own(node: Node, name: str) -> str:
     """The parameter that `[NODE:]NAME` sets on `node`, '' if it is another's."""
     other, _, own = name.rpartition(":")
     return own if other.rsplit("/", 1)[-1] in ("", node.get_name()) else ""
-
-
-def _sections(file: yaml.Node | None, section: str = "") -> Iterator[tuple[str, str]]:
-    """(last part of the node's name, parameter) of a parameter file."""
-    for key, value in _entries(file):
-        if key == "ros__parameters":
-            yield from ((section, name) for name in _flat(value))
-        else:
-            yield from _sections(value, key.rsplit("/", 1)[-1])
-
-
-def _flat(values: yaml.Node, prefix: str = "") -> Iterator[str]:
-    """Names of parameters, groups joined with dots."""
-    for key, value in _entries(values):
-        if isinstance(value, yaml.MappingNode):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def _entries(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
-    entries = node.value if isinstance(node, yaml.MappingNode) else []
-    return [(str(key.value), value) for key, value in entries]

@@ -42,13 +42,17 @@ class RobotInput:
         """The robot; waits for the topic if it has to.
 
         Raises:
-            ConfigureError: as `find_robot`, or the node has to end while it waits.
+            ConfigureError: as `find_robot`, the URDF is said to come from two places, or the node
+                has to end while it waits.
         """
         p = self._params
         if self._topic is None:
             return find_robot(p.robot, p.urdf)
-        find_robot(p.robot, "not told yet")  # a wrong robot file is told before the waiting
-        return find_robot(p.robot, self._wait(self._topic))
+        if p.urdf:
+            raise ConfigureError(f"urdf: {p.urdf}, but description: true takes it from a topic;"
+                                 " give one of them")  # fmt: skip
+        found = find_robot(p.robot, "not told yet")  # a wrong file is told before the waiting
+        return find_robot(p.robot, self._wait(self._topic)) if found.urdf else found
 
     def _wait(self, topic: Polled[String]) -> str:
         name = self._node.resolve_topic_name("robot_description")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -214,7 +215,29 @@ def test_another_rate_makes_ticks_up_and_needs_the_same_on_both_sides(
     assert "ticks               " in (text := capsys.readouterr().out) and "made up" in text
 
 
+@pytest.mark.parametrize(
+    "section", ["/cell/filter_node", "/*/filter_node", "filter_node", "/**", "cell: {filter_node"]
+)
+def test_a_section_that_launch_takes_is_compared(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], section: str
+) -> None:
+    config = tmp_path / "new.yaml"
+    end = "}" * section.count("{")
+    other = "/**/monitor_node: {ros__parameters: {silence: 0.04}}"
+    config.write_text(
+        f"{section}: {{ros__parameters: {{obstacle_margin: 0.05}}}}{end}\n{other}\n"
+    )
+    assert cli.main(["replay", str(drive), "--config", str(config)]) == 0
+    text = capsys.readouterr().out
+    different = re.search(r"(\d+) of 1000 decisions differ", text)
+    assert different is not None and int(different.group(1)) > 0
+
+
 BAD_CONFIGS = {
+    "/**/filter_nod: {ros__parameters: {alpha0: 5.0}}": "write /**/filter_node",
+    "/**/monitor_node: {ros__parameters: {silence: 0.04}}": "says nothing to filter_node",
+    "filter: {ros__parameters: {alpha0: 5.0}}": "says nothing to filter_node",
+    "": "says nothing to filter_node",
     "comfort_marginn: 0.1": "did you mean comfort_margin",
     "alpha0: .nan": "alpha0: expected a finite",
     "- 1": "expected a mapping",

@@ -6,6 +6,7 @@ import json
 from array import array
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Duration
@@ -17,12 +18,14 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from safety_filter import graph
+from safety_filter.arms import wiring
 from safety_filter.cli import main
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND
 
 pytestmark = pytest.mark.ros
 TOOL = "panda_grasptarget"
+COMMANDS = "/forward_velocity_controller/commands"
 
 
 def _codes(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
@@ -49,8 +52,8 @@ def test_live_graph_in_order_and_with_faults(
             _, found = _codes(capsys)
             assert "middleware" in found and "perception_node" in found["extrinsics.unchecked"]
             # What a busy machine may add is not about the wiring
-            wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
-            assert not [c for c in found if c.startswith(wiring)], found
+            of_wiring = ("node.", "topic.", "qos.", "frame.", "clock.", "arm.", "monitor.")
+            assert not [c for c in found if c.startswith(of_wiring)], found
 
             # A second commander, another controller, a silent policy, a foreign frame
             rclpy.init(context=controller, signal_handler_options=SignalHandlerOptions.NO)
@@ -124,6 +127,28 @@ def test_one_trajectory_a_chunk_is_in_order(
             code, found = _codes(capsys)
             assert rig.message("filter_node") == "PASS"
             assert code == 0 and not {"rate.low", "age.old"} & set(found), found
+        finally:
+            rig.close()
+
+
+def test_without_a_monitor_the_filter_commands_the_arm_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"robot": "panda", "monitor": "false", "vla": "false", "perception": "false",
+             "joint_states": "sim_node/joint_states"}  # fmt: skip
+    (spec,) = wiring.build(given)
+    with running(tmp_path, spec.with_parameters(base_frames=["base"], **PATIENT[spec.name])):
+        rig = Rig(COMMANDS)
+        try:
+            rig.wait_passing("filter_node")
+            rig.twist = np.array([0.0, 0.05, 0.0, 0.0, 0.0, 0.0])
+            rig.wait_moving()
+            rig.twist = np.zeros(6)
+            rig.wait_still()
+            rig.node.create_publisher(Float64MultiArray, COMMANDS, COMMAND)
+            _, found = _codes(capsys)
+            assert "monitor.missing" in found
+            assert "rig" in found["arm.publishers"] and COMMANDS in found["arm.publishers"]
         finally:
             rig.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from safety_filter import graph, interfaces, playback
+from safety_filter import graph, interfaces, launch_arguments, playback
 from safety_filter.arms import wiring
 from safety_filter.cli import build_parser
 from safety_filter.core.robot import read_config
@@ -16,7 +16,7 @@ from safety_filter.nodes.commands import node_tables
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ARGUMENTS = {
-    **{group: {a.name for a in graph.arguments(group)} for group in graph.GROUPS},
+    **{group: {a.name for a in launch_arguments.arguments(group)} for group in graph.GROUPS},
     "arm": {a.name for a in wiring.arguments()},
     "replay": {a.name for a in playback.arguments()},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.util
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from safety_filter import graph, playback
+from safety_filter import graph, launch_arguments, parameter_files, playback
 from safety_filter.arms import profile, wiring
 from safety_filter.core.filter_params import FilterParams
 from safety_filter.nodes.commands import node_tables
@@ -76,6 +75,12 @@ def _launched(group: str, **given: str) -> tuple[list[Any], dict[str, Any]]:
     return entities, {getattr(e, "name", "player"): e for e in started}
 
 
+def _set(node: Any) -> dict[str, Any]:
+    """What the launch file itself tells a node, resolved with the user's file."""
+    content = yaml.safe_load(Path(node.parameters[-1]).read_text())
+    return dict(content[parameter_files.LAST]["ros__parameters"])
+
+
 @pytest.mark.parametrize("group", graph.GROUPS)
 def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> None:
     entities, nodes = _launched(group)
@@ -87,7 +92,7 @@ def test_launch_file_starts_what_the_graph_says(launching: Any, group: str) -> N
         assert node.respawn == spec.respawn
         assert (node.on_exit is None) == spec.respawn  # what is not respawned is told
         assert node.prefix == (f"nice -n {spec.nice}" if spec.nice else "")
-        assert node.parameters[-1].items() >= spec.parameters.items()
+        assert _set(node).items() >= {**spec.defaults, **spec.parameters}.items()
     variables = {
         e.args[0]: e.args[1] for e in entities if type(e).__name__ == "SetEnvironmentVariable"
     }
@@ -106,17 +111,18 @@ def test_launch_arguments_set_parameters_topics_namespace_and_files(
     node = nodes["filter_node"]
     assert dict(node.remappings)["~/trajectory_in"] == "/plan"
     assert dict(node.remappings)["joint_states"] == "/js"
-    assert node.parameters[-1]["command"] == "trajectory" and node.namespace == "cell"
+    assert _set(node)["command"] == "trajectory" and node.namespace == "cell"
     assert node.parameters[-2] == str(mine)
     assert node.ros_arguments == ["--enclave", "/safety_filter/filter_node"]
-    assert nodes["monitor_node"].parameters[-1]["use_sim_time"] is True
+    assert _set(nodes["monitor_node"])["use_sim_time"] is True
 
 
 @pytest.mark.parametrize("group", [*graph.GROUPS, "arm", "replay"])
 def test_show_args_tells_what_applies(group: str) -> None:
     """An argument's default is the topic that the graph wires; an empty one is explained."""
     others: dict[str, Any] = {"arm": wiring, "replay": playback}
-    declared = others[group].arguments() if group in others else graph.arguments(group)
+    own = others.get(group)
+    declared = own.arguments() if own else launch_arguments.arguments(group)
     of_the_arm = ("joint_states", *wiring._CAMERA_TOPICS) if group == "arm" else ()
     for argument in declared:
         if argument.default == "":
@@ -140,19 +146,17 @@ def test_arm_launch_wires_filter_and_monitor_to_the_controller(
     kind, topic = next(iter(arm.outputs.items()))
     for name, role in (("filter_node", "fallback"), ("monitor_node", "out")):
         assert dict(nodes[name].remappings)[f"~/{kind}_{role}"] == topic
-        assert nodes[name].parameters[-1]["output"] == kind
+        assert _set(nodes[name])["output"] == kind
     for node in nodes.values():
         assert dict(node.remappings)["joint_states"] == arm.joint_states
-        assert node.parameters[-1]["frame"] == arm.frame
-        assert node.parameters[-1]["robot"] == arm.robot
+        assert _set(node)["frame"] == arm.frame
+        assert _set(node)["robot"] == arm.robot
     for name in ("filter_node", "monitor_node"):
-        assert any("base_frames" in p and p["base_frames"] == [arm.frame]
-                   for p in nodes[name].parameters)
-    (given,) = (p for p in nodes["monitor_node"].parameters if "stop_acceleration" in p)
-    assert given["stop_acceleration"] == arm.stop_acceleration
+        assert _set(nodes[name])["base_frames"] == [arm.frame]
+    assert _set(nodes["monitor_node"])["stop_acceleration"] == arm.stop_acceleration
     assert arm.stop_acceleration == {"panda": 7.5, "iiwa": 0.0}[robot]
     # What moves out of sight may do no less than what the filter allows for
-    hidden = nodes["perception_node"].parameters[0]["hidden_acceleration"]
+    hidden = _set(nodes["perception_node"])["hidden_acceleration"]
     assert hidden == FilterParams().obstacle_acceleration
     # The simulated cell's bounds are not those of a real one
     for name in ("filter", "perception"):
@@ -163,8 +167,8 @@ def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launc
     _, nodes = _launched("arm", robot="ur5e", robot_file="/r.yaml", output="twist",
                          output_topic="/servo", command="joint_velocity", joint_command="/mine",
                          image="/cam")  # fmt: skip
-    last = nodes["filter_node"].parameters[-1]
-    assert last["robot"] == "/r.yaml" and last["description"]
+    told = _set(nodes["filter_node"])
+    assert told["robot"] == "/r.yaml" and told["description"]
     assert dict(nodes["filter_node"].remappings)["~/joint_command_in"] == "/mine"
     assert dict(nodes["monitor_node"].remappings)["~/twist_out"] == "/servo"
     assert dict(nodes["vla_node"].remappings)["image"] == "/cam"
@@ -173,7 +177,7 @@ def test_arm_launch_takes_another_controller_and_a_robot_file_of_the_users(launc
         for name, tables in node_tables().items()
     }
     for name, node in nodes.items():
-        assert set(node.parameters[-1]) <= declared[name] | {"use_sim_time"}, name
+        assert set(_set(node)) <= declared[name] | {"use_sim_time"}, name
 
 
 def test_a_parameter_file_of_the_users_wins_over_the_arms(
@@ -183,13 +187,9 @@ def test_a_parameter_file_of_the_users_wins_over_the_arms(
     cell.write_text("/**/filter_node: {ros__parameters: {tracking_error: 0.03}}\n")
     given = {"robot": "ur5e", "robot_file": "/r.yaml", "params_file": str(cell)}
     _, nodes = _launched("arm", **given)
-    first, *_, file, last = nodes["filter_node"].parameters
-    assert first["tracking_error"] == 0.01 and first["alpha0"] == 5.0
-    assert file == str(cell) and not set(first) & set(last)
-    spec = next(s for s in wiring.build(given) if s.name == "filter_node")
-    words = graph.command(spec)
-    assert words.index("tracking_error:=0.01") < words.index(str(cell))
-    assert words.index(str(cell)) < words.index("robot:=/r.yaml")
+    told = _set(nodes["filter_node"])
+    assert (told["tracking_error"], told["alpha0"], told["robot"]) == (0.03, 5.0, "/r.yaml")
+    assert nodes["filter_node"].parameters[0] == str(cell)
 
 
 def test_a_parameter_file_wins_over_defaults_of_arguments_and_what_is_typed_over_both(
@@ -199,9 +199,7 @@ def test_a_parameter_file_wins_over_defaults_of_arguments_and_what_is_typed_over
     cell.write_text("/**/perception_node: {ros__parameters: {extrinsics: parameter}}\n")
     for typed in ({}, {"extrinsics": "topic"}):
         _, nodes = _launched("arm", params_file=str(cell), **typed)
-        defaults, file, last = nodes["perception_node"].parameters
-        assert (defaults.get("extrinsics"), file) == (None if typed else "tf", str(cell))
-        assert last.get("extrinsics") == typed.get("extrinsics")
+        assert _set(nodes["perception_node"])["extrinsics"] == typed.get("extrinsics", "parameter")
 
 
 SECTIONS = {  # section, namespace -> whether a node reads it
@@ -225,15 +223,15 @@ def test_sections_of_a_parameter_file_that_would_be_ignored_are_refused(
     cell.write_text(f"{section}: {{ros__parameters: {{tracking_error: 0.03}}}}\n")
     values = {"namespace": namespace, "params_file": str(cell)}
     if SECTIONS[section, namespace]:
-        graph.build("filter", values)
+        launch_arguments.build("filter", values)
     else:
         with pytest.raises(ValueError, match=r"write /\*\*/filter_node"):
-            graph.build("filter", values)
+            launch_arguments.build("filter", values)
 
 
 def test_an_argument_that_is_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(ValueError, match="secure: expected true or false, got 'yes'"):
-        graph.build("filter", {"secure": "yes"})
+        launch_arguments.build("filter", {"secure": "yes"})
     with pytest.raises(ValueError, match="vla: expected true or false, got '1'"):
         playback.build({"bag": "monday", "vla": "1"})
 
@@ -247,7 +245,7 @@ def test_a_parameter_file_that_cannot_be_read_is_refused(
     if content is not None:
         cell.write_text(content)
     with pytest.raises(ValueError, match=r"params_file .*cell\.yaml: "):
-        graph.build("filter", {"params_file": str(cell)})
+        launch_arguments.build("filter", {"params_file": str(cell)})
 
 
 TYPED = {  # launch arguments -> what is meant, '' where all is well
@@ -269,7 +267,28 @@ def test_misspelt_launch_arguments_are_refused(launching: Any, words: str) -> No
         assert note(context) == []
 
 
+@pytest.mark.parametrize("output", ["joint_velocity", "trajectory"])
+@pytest.mark.parametrize("by_file", [False, True])
+def test_without_a_monitor_the_filter_is_wired_to_the_arm(
+    launching: Any, tmp_path: Path, output: str, by_file: bool
+) -> None:
+    cell = tmp_path / "cell.yaml"
+    cell.write_text("/**/filter_node: {ros__parameters: {monitored: false}}\n")
+    given = {"params_file": str(cell)} if by_file else {"monitor": "false"}
+    _, nodes = _launched("arm", robot="panda", output=output, **given)
+    assert set(nodes) == {"vla_node", "perception_node", "filter_node"}
+    topic = profile.load("panda").outputs[output]
+    assert dict(nodes["filter_node"].remappings)[f"~/{output}_out"] == topic
+    assert _set(nodes["filter_node"])["monitored"] is False
+    _, nodes = _launched("filter", **given)
+    assert set(nodes) == {"filter_node"}
+    assert dict(nodes["filter_node"].remappings)["~/joint_velocity_out"] == "arm/joint_velocity"
+    _, nodes = _launched("demo", params_file=str(cell), monitor="true")  # typed
+    assert "monitor_node" in nodes and _set(nodes["filter_node"])["monitored"] is True
+
+
 ARM_FAULTS = {
+    "monitor: expected true or false, got 'maybe'": {"monitor": "maybe"},
     "fit-robot ur5e.urdf": {"robot": "ur5e"},
     "output: expected joint_velocity on": {"robot": "panda", "output": "twist"},
     "vla: expected true or false": {"vla": "maybe"},
@@ -311,15 +330,17 @@ def test_replay_plays_the_inputs_and_never_what_the_nodes_publish(
     assert _played(nodes) == [
         "/perception_node/obstacles", "/sim_node/joint_states", "/vla_node/twist",
     ]  # fmt: skip
-    assert nodes["filter_node"].parameters[-1]["monitored"] is False
-    # no file of the user's: the shipped one, what the launch file says, what is fixed
-    assert nodes["filter_node"].parameters[1]["use_sim_time"] is True
+    told = _set(nodes["filter_node"])
+    assert told["monitored"] is False and told["use_sim_time"] is True
+    assert not [t for t in dict(nodes["filter_node"].remappings).values() if "arm/" in t]
 
 
 def test_replay_with_perception_plays_images_in_place_of_obstacles() -> None:
     topics = playback.topics({"bag": "b", "perception": "true", "namespace": "cell"})
     assert "/cell/sim_node/scene/image" in topics and "/cell/vla_node/attention" in topics
     assert "/cell/perception_node/obstacles" not in topics
+    topics = playback.topics({"bag": "b", "vla": "true", "gripper": "/hand"})
+    assert "/sim_node/wrist/image" in topics and "/hand" not in topics  # vla_node's output
 
 
 def test_replay_says_what_is_wrong_with_the_bag(launching: Any, bag: str) -> None:
@@ -331,58 +352,3 @@ def test_replay_says_what_is_wrong_with_the_bag(launching: Any, bag: str) -> Non
         _launched("replay", bag=bag, joint_states="/joint_states")
     with pytest.raises(ValueError, match="bag: "):
         _launched("replay", bag="/nowhere")
-
-
-def test_every_launch_file_belongs_to_a_group() -> None:
-    names = {p.name.removesuffix(".launch.py") for p in (ROOT / "launch").glob("*.launch.py")}
-    assert names == {*graph.GROUPS, "arm", "replay"}
-
-
-def test_runner_command_has_every_remapping_and_parameter() -> None:
-    spec = graph.NODES["filter_node"].with_parameters(rate=500.0, names=["a", "b"], on=True)
-    words = graph.command(spec)
-    assert words[1:3] == ["-m", "safety_filter.nodes.filter_node"]
-    for source, target in spec.remappings:
-        assert f"{source}:={target}" in words
-    assert "rate:=500.0" in words
-    assert "names:=[a, b]" in words
-    assert "on:=true" in words
-
-
-def test_nothing_that_commands_the_arm_is_respawned_silently() -> None:
-    assert not any(graph.NODES[n].respawn for n in graph.NODES if n in ("filter_node", "sim_node"))
-    assert not graph.NODES.get("monitor_node", graph.NodeSpec("monitor_node")).respawn
-
-
-def test_config_files_exist_and_name_only_declared_parameters() -> None:
-    for spec in graph.NODES.values():
-        assert spec.config is not None
-        content = yaml.safe_load(graph.share(f"config/{spec.config}").read_text())
-        assert set(content) == {"/**"}
-
-
-def test_scarce_shared_memory_keeps_the_default_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in graph.TRANSPORTS:  # another test may have joined a graph
-        monkeypatch.delenv(name, raising=False)
-    usage = SimpleNamespace(free=64 * 2**20)
-    monkeypatch.setattr(graph.shutil, "disk_usage", lambda _: usage)
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in graph.environment_variables()
-    usage.free = 2**30
-    assert Path(graph.environment_variables()["FASTDDS_DEFAULT_PROFILES_FILE"]).is_file()
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")  # the user's choice stays
-    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in graph.environment_variables()
-
-
-def test_entry_points_exist_for_every_node() -> None:
-    tree = ast.parse((ROOT / "setup.py").read_text())
-    nodes = next(
-        ast.literal_eval(n.value)
-        for n in tree.body
-        if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "NODES"
-    )
-    assert set(graph.NODES) <= set(nodes)
-
-
-def test_share_says_where_it_looked() -> None:
-    with pytest.raises(FileNotFoundError, match="expected in one of"):
-        graph.share("config/nothing.yaml")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from safety_filter import graph, playback
+from safety_filter import graph, launch_arguments, playback
 from safety_filter.arms import wiring
 from safety_filter.demo.processes import ros_environment
 
@@ -23,8 +23,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("ros2") is None, reason="`ros2 launch` is not installed"),
 ]
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
-ARGUMENTS: dict[str, tuple[graph.Argument, ...]] = {
-    **{group: graph.arguments(group) for group in graph.GROUPS},
+ARGUMENTS: dict[str, tuple[launch_arguments.Argument, ...]] = {
+    **{group: launch_arguments.arguments(group) for group in graph.GROUPS},
     "arm": wiring.arguments(),
     "replay": playback.arguments(),
 }

@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from safety_filter import graph
+from safety_filter import graph, launch_arguments
 from safety_filter.core.filter_params import TABLE
 from safety_filter.core.params import ParamTable
 from safety_filter.demo.processes import ros_environment
@@ -108,5 +108,5 @@ def test_the_graph_gives_no_node_a_parameter_that_it_does_not_have() -> None:
     tables = node_tables()
     names = {n: every | {r.name for t in tables[n] for r in t.rows} for n in tables}
     arms = [wiring.build({"robot": name, "robot_file": "/r.yaml"}) for name in profile.names()]
-    for spec in [s for specs in (graph.build("demo", {}), *arms) for s in specs]:
+    for spec in [s for specs in (launch_arguments.build("demo", {}), *arms) for s in specs]:
         assert set(spec.parameters) | set(spec.defaults) <= names[spec.name], spec

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safety_filter import graph, security
+from safety_filter import launch_arguments, security
 from safety_filter.arms import wiring
 from safety_filter.arms.profile import ArmError
 from safety_filter.arms.profile import load as load_arm
@@ -46,7 +46,7 @@ def policy() -> str:
 def test_only_filter_and_monitor_may_publish_to_the_controller(policy: str) -> None:
     assert _allowed(policy, "publish")[ARM] == {"filter_node", "monitor_node"}
     assert _allowed(policy, "subscribe")[ARM] == {"driver", "viewer"}
-    demo = security.policy(graph.build("demo", {}))
+    demo = security.policy(launch_arguments.build("demo", {}))
     assert _allowed(demo, "publish")["/arm/joint_velocity"] == {"filter_node", "monitor_node"}
 
 
@@ -82,6 +82,24 @@ def test_the_policy_follows_the_arm_the_output_and_the_namespace(robot: str, out
     assert "/cell/filter_node/reset" in _allowed(text, "request")
     # A policy of one's own publishes what vla_node would have
     assert _allowed(text, "publish")["/cell/vla_node/twist"] == {"driver"}
+
+
+def test_the_driver_reads_what_the_gripper_is_to_do_and_nothing_else_of_the_graph() -> None:
+    for given, topic in (({}, "/vla_node/gripper"), ({"gripper": "/hand"}, "/hand")):
+        allowed = _allowed(security.policy(wiring.build({"robot": "panda", **given})), "subscribe")
+        heard = {name for name, who in allowed.items() if "driver" in who}
+        assert heard == {ARM, topic, "/parameter_events"}
+    text = security.policy(wiring.build({"robot": "panda", "vla": "false"}))  # one's own policy
+    heard = {name for name, who in _allowed(text, "subscribe").items() if "driver" in who}
+    assert heard == {ARM, "/parameter_events"}
+
+
+def test_without_a_monitor_only_the_filter_commands_the_arm() -> None:
+    for output, topic in load_arm("panda").outputs.items():
+        specs = wiring.build({"robot": "panda", "monitor": "false", "output": output})
+        allowed = _allowed(security.policy(specs), "publish")
+        assert allowed[topic] == {"filter_node"}
+        assert security.arm_topics(specs) == {topic}
 
 
 def test_perception_reads_tf_where_the_camera_s_pose_comes_from_it(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""filter_node without a model of the arm: pose in, twist out, and the state says so."""
+"""filter_node without a model of the arm, as arm.launch.py starts it: pose in, twist out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,26 +12,40 @@ from ros_rig import PATIENT, START_SECONDS, Rig, running
 from std_msgs.msg import Float64MultiArray
 
 from safety_filter import graph
+from safety_filter.arms import wiring
 from safety_filter.core.wire import empty_tracks
 from safety_filter.nodes import conversion
 from safety_filter.nodes.qos import COMMAND, NEWEST
 
 pytestmark = pytest.mark.ros
 NODE = "filter_node"
-SPEC = graph.NODES[NODE].with_parameters(
-    monitored=False, robot="panda_hand", planes=[0.0, 0.0, 1.0, -5.0], **PATIENT[NODE]
-)
+BASE = "panda_link0"
+GIVEN = {  # as docs/quickstart.md
+    "robot": "panda", "robot_file": "panda_hand", "monitor": "false", "vla": "false",
+    "perception": "false", "output": "twist", "output_topic": "/servo/twist",
+    "tool_pose": "/arm/tool_pose",
+}  # fmt: skip
+
+
+def _specs(**given: str) -> list[graph.NodeSpec]:
+    cell = {"planes": [0.0, 0.0, 1.0, -5.0], "base_frames": ["base"]}
+    return [
+        spec.with_parameters(**PATIENT[spec.name], **(cell if spec.name == NODE else {}))
+        for spec in wiring.build({**GIVEN, **given})
+    ]
 
 
 class Tool:
     """The tool's pose at 100 Hz, which follows the filter's twist, beside a rig."""
 
     def __init__(self, rig: Rig) -> None:
-        self.position, self.frame = np.array([0.5, 0.0, 0.5]), "base"
+        self.position, self.frame = np.array([0.5, 0.0, 0.5]), BASE
         self.twist, self.velocities = np.zeros(6), 0
         self._rig = rig
-        self._out = rig.node.create_publisher(PoseStamped, f"{NODE}/tool_pose", NEWEST)
-        rig.node.create_subscription(TwistStamped, f"{NODE}/twist_out", self._on_twist, COMMAND)
+        self._out = rig.node.create_publisher(PoseStamped, GIVEN["tool_pose"], NEWEST)
+        rig.node.create_subscription(
+            TwistStamped, GIVEN["output_topic"], self._on_twist, COMMAND
+        )
         rig.node.create_subscription(
             Float64MultiArray, f"{NODE}/joint_velocity_out", self._on_velocity, COMMAND
         )
@@ -51,7 +66,7 @@ class Tool:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Tool]]:
-    with running(tmp_path_factory.mktemp("log"), SPEC):
+    with running(tmp_path_factory.mktemp("log"), *_specs()):
         rig = Rig()
         tool = Tool(rig)
         rig.wait_state(NODE, "PASS", START_SECONDS)
@@ -86,6 +101,28 @@ def test_a_pose_in_another_frame_is_rejected_by_name(bench: tuple[Rig, Tool]) ->
     rig, tool = bench
     tool.frame = "camera"
     rig.wait_state(NODE, "STOPPED joint_state", 10.0)
-    assert "expected 'base', got 'camera'" in conversion.values(rig.states[NODE])["rejected"]
-    tool.frame = "base"
+    assert f"expected {BASE!r}, got 'camera'" in conversion.values(rig.states[NODE])["rejected"]
+    tool.frame = BASE
     rig.wait_state(NODE, "PASS", 10.0)
+
+
+def test_what_has_no_use_for_a_tool_alone_says_how_to_start(tmp_path: Path) -> None:
+    """By default a monitor would stand behind the filter, which needs the arm's joints."""
+    with running(tmp_path, *_specs(monitor="true")):
+        rig = Rig()
+        try:
+            for name in (NODE, "monitor_node"):
+                rig.wait_state(name, "not configured: ", START_SECONDS)
+                assert "monitor:=false" in rig.message(name), name
+        finally:
+            rig.close()
+
+
+def test_positions_of_joints_that_nobody_knows_are_not_commanded(tmp_path: Path) -> None:
+    with running(tmp_path, *_specs(output="joint_position")):
+        rig = Rig()
+        try:
+            told = "not configured: output: joint_position needs a model of the arm: twist"
+            rig.wait_state(NODE, told, START_SECONDS)
+        finally:
+            rig.close()

@@ -15,9 +15,9 @@ import pytest
 from geometry_msgs.msg import TwistStamped
 from ros_rig import EVENT_SECONDS, PATIENT, START_SECONDS, Rig, SimulatedTime, running
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
+from std_msgs.msg import Float64, String
 
-from safety_filter import graph, images
+from safety_filter import graph, images, launch_arguments
 from safety_filter.cli import main
 from safety_filter.demo.processes import ProcessGroup
 from safety_filter.nodes import conversion
@@ -25,6 +25,7 @@ from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 
 pytestmark = pytest.mark.ros
 INSTRUCTION = "put the red cube on the plate"
+GRIPPER = "/bridge/opening"  # gripper:=
 OTHER = "put the blue can in the bin"
 
 
@@ -34,6 +35,7 @@ class Camera:
     def __init__(self, rig: Rig) -> None:
         self.size, self.encoding, self.on = 256, "rgb8", True
         self.twists: list[tuple[float, float, np.ndarray]] = []  # receipt, stamp (s), values
+        self.openings: list[float] = []  # m, for the gripper
         self.maps: list[Image] = []
         self.wrist_maps: list[Image] = []
         self.stamps: list[float] = []  # of the scene's pictures
@@ -44,6 +46,9 @@ class Camera:
         self._wrist = node.create_publisher(Image, "sim_node/wrist/image", NEWEST)
         self._instruction = node.create_publisher(String, "sim_node/instruction", LATCHED)
         node.create_subscription(TwistStamped, "vla_node/twist", self._on_twist, COMMAND)
+        node.create_subscription(
+            Float64, GRIPPER, lambda m: self.openings.append(m.data), COMMAND
+        )
         node.create_subscription(Image, "vla_node/attention", self.maps.append, NEWEST)
         node.create_subscription(
             Image, "vla_node/wrist_attention", self.wrist_maps.append, NEWEST
@@ -90,7 +95,8 @@ class Camera:
 def bench(
     untrained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Rig, Camera]]:
-    spec = graph.NODES["vla_node"].with_parameters(
+    (spec,) = launch_arguments.build("vla", {"gripper": GRIPPER})
+    spec = spec.with_parameters(
         weights=str(untrained), present_min=0.0, **PATIENT["vla_node"]
     )
     with running(tmp_path_factory.mktemp("log"), spec):
@@ -111,6 +117,20 @@ def cell(bench: tuple[Rig, Camera]) -> Iterator[tuple[Rig, Camera]]:
     camera.say(INSTRUCTION)
     rig.wait_state("vla_node", "commanding")
     yield bench
+
+
+def test_an_opening_for_the_gripper_comes_with_every_twist(cell: Any) -> None:
+    """On the topic of `gripper:=`, as docs/quickstart.md tells those who bridge it."""
+    rig, camera = cell
+    camera.openings.clear()
+    camera.twists.clear()
+    rig.wait(lambda: len(camera.twists) > 20, EVENT_SECONDS, "a stream")
+    assert len(camera.openings) > 10 and np.isfinite(camera.openings).all()
+    camera.say("")
+    rig.wait_state("vla_node", "no instruction")
+    assert camera.silent()
+    count = len(camera.openings)
+    assert camera.silent() and len(camera.openings) == count
 
 
 def test_an_instruction_is_said_from_the_command_line(
