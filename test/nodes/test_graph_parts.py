@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from safety_filter import graph, parameter_files
+from safety_filter.nodes.commands import node_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,14 @@ def test_config_files_exist_and_name_only_declared_parameters() -> None:
         assert spec.config is not None
         content = yaml.safe_load(graph.share(f"config/{spec.config}").read_text())
         assert set(content) == {"/**"}
+
+
+def test_what_decides_about_the_wiring_is_by_default_what_the_nodes_say() -> None:
+    declared = {n: {k: v for table in tables for k, v in table.defaults().items()}
+                for n, tables in node_tables().items()}  # fmt: skip
+    for name, value in graph.in_force(graph.NodeSpec("any")).items():
+        said = [own[name] for own in declared.values() if name in own]
+        assert said and all(other == value for other in said), name
 
 
 def test_scarce_shared_memory_keeps_the_default_segment(monkeypatch: pytest.MonkeyPatch) -> None:
