@@ -153,12 +153,13 @@ class Rig:
             last = now
             if self.joints_on:
                 self._publish_joints()
-            if tick % 6 == 0 and self.tracks is not None:
-                msg = conversion.cloud(self.tracks, self.now(), "base")
+            tracks, command = self.tracks, self.twist  # a test may take them away meanwhile
+            if tick % 6 == 0 and tracks is not None:
+                msg = conversion.cloud(tracks, self.now(), "base")
                 self.alter_cloud(msg)
                 self._cloud_pub.publish(msg)
-            if tick % 4 == 0 and self.twist is not None:
-                twist = conversion.fill_twist(TwistStamped(), self.twist, self.now())
+            if tick % 4 == 0 and command is not None:
+                twist = conversion.fill_twist(TwistStamped(), command, self.now())
                 twist.header.frame_id = "base"
                 self.alter_twist(twist)
                 self._twist_pub.publish(twist)

@@ -103,12 +103,18 @@ def test_the_word_on_another_schema_names_the_whole_command(tmp_path: Path) -> N
         Store(path, _header())
 
 
+def _as_in_a_terminal() -> None:
+    """A shell's background jobs, and what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "safety_filter.cli", "bench", "--suites", "alone-0",
                "--methods", "none", "--policy", "expert", "--perception", "truth", "--workers",
                "1", "--episodes", "3", "--seed0", "3000", "--no-films", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "PYTHONUNBUFFERED": "1"}) as run:
+                          env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                          preexec_fn=_as_in_a_terminal) as run:
         assert run.stdout is not None and run.stderr is not None
         progress = next(text for text in run.stdout if " gone, " in text)
         run.send_signal(signal.SIGINT)
