@@ -65,8 +65,8 @@ def processes(config: Config, jobs: Iterable[Job], workers: int,
         EngineError: a worker was started from other code or libraries than this process.
     """
     context = mp.get_context("spawn")
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        # Read as soon as a worker imports numpy, so they have to be there before it starts.
+    # Read as soon as a worker imports numpy or transformers, so they are there before it starts
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(name, "1")
     waiting = deque((job, 1) for job in jobs)
     pool: dict[Connection, tuple[Any, tuple[Job, int] | None]] = {}
@@ -101,11 +101,13 @@ def processes(config: Config, jobs: Iterable[Job], workers: int,
                     line = failed(job, f"worker died {tried} times, exit code {process.exitcode}")
                 yield line
     finally:
-        for pipe, (process, _) in pool.items():
-            pipe.close()
-            process.terminate()
+        for pipe, (process, busy) in pool.items():
+            pipe.close()  # who waits for a job ends by itself, and leaves no semaphores behind
+            if busy:
+                process.terminate()
         for process, _ in pool.values():
             process.join(5.0)
+            process.terminate()
 
 
 def _serve(pipe: Connection, run: Runner, config: Config) -> None:
