@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from safety_filter import images
 from safety_filter.core.params import ParamTable, param, pose_fault
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.robot_source import RobotParams, RobotSource
@@ -45,6 +50,29 @@ def _pose_parameters(p: PerceptionNodeParams) -> str | None:
 
 
 TABLE = ParamTable.of(PerceptionNodeParams, (_pose_parameters,))
+
+
+class Extrinsics(Protocol):
+    """Where the camera stood that took a picture."""
+
+    def at(self, image: Any) -> NDArray[np.float64]:
+        """Pose (4, 4) of the optical frame in the base frame.
+
+        Raises:
+            ValueError: it is not known for the stamp or the frame of the image.
+        """
+
+
+class FixedExtrinsics:
+    """A calibrated camera that does not move."""
+
+    def __init__(self, xyz: Sequence[float], xyzw: Sequence[float]) -> None:
+        """xyz, m, and quaternion of the optical frame in the base frame."""
+        self._pose = images.rigid((*xyz, *xyzw))
+
+    def at(self, image: Any) -> NDArray[np.float64]:
+        """See `Extrinsics`."""
+        return self._pose
 
 
 class EyesError(ValueError):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,6 @@ from safety_filter import images
 from safety_filter.bags import messages as ms
 
 Array = NDArray[np.float64]
-
-
-class Extrinsics(Protocol):
-    """Pose of the camera that took a picture."""
-
-    def at(self, image: Any) -> Array:
-        """Pose (4, 4) of the optical frame in the base frame. Raises MessageError."""
-
-
-class FixedPose:
-    """A calibrated camera that does not move."""
-
-    def __init__(self, xyz: Sequence[float], xyzw: Sequence[float]) -> None:
-        self._pose = images.rigid((*xyz, *xyzw))
-
-    def at(self, image: Any) -> Array:
-        return self._pose
 
 
 class RecordedPoses:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safety_filter import eyes, images
 from safety_filter.bags import messages as ms
 from safety_filter.bags import ticks as tk
-from safety_filter.bags.extrinsics import Extrinsics, FixedPose, RecordedPoses, RecordedTf
+from safety_filter.bags.extrinsics import RecordedPoses, RecordedTf
 from safety_filter.bags.reader import Bag, BagError, ordered
 from safety_filter.bags.recording import Recording, Settings, find_topics, stamp_of
 from safety_filter.core.inputs import Command, ObstacleSample
@@ -174,10 +174,10 @@ def _parameters(
     return live, TABLE.validate({n: v for n, v in changes.items() if n not in names})
 
 
-def _extrinsics(source: _Source, live: PerceptionNodeParams, said: str) -> Extrinsics:
+def _extrinsics(source: _Source, live: PerceptionNodeParams, said: str) -> eyes.Extrinsics:
     """Where the camera stood, by what was said or else recorded."""
     if said == "parameter":
-        return FixedPose(live.camera_xyz, live.camera_xyzw)
+        return eyes.FixedExtrinsics(live.camera_xyz, live.camera_xyzw)
     if said != "tf" and "camera_pose" in source.topics:
         messages = (m for _, _, m in source.messages(("camera_pose",)))
         return RecordedPoses(messages, live.frame, live.sync)
@@ -226,7 +226,7 @@ class _Looking:
     """
 
     def __init__(self, recording: Recording, joints: Joints, perception: Perception,
-                 where: Extrinsics, live: PerceptionNodeParams) -> None:  # fmt: skip
+                 where: eyes.Extrinsics, live: PerceptionNodeParams) -> None:  # fmt: skip
         self.found: list[tuple[float, ObstacleSample]] = []
         self.faults: list[str] = []
         self.unheard = 0

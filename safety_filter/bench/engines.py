@@ -162,7 +162,7 @@ def _reach(address: str | None) -> None:
     """
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10.0).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
 def _on_ray(ray: Any, config: Config, jobs: Iterable[Job], run: Runner,

@@ -11,9 +11,10 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 
 from safety_filter import images
+from safety_filter.eyes import Extrinsics, FixedExtrinsics
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ConfigureError
-from safety_filter.nodes.extrinsics import ByStamp, Extrinsics, FixedExtrinsics, TfExtrinsics
+from safety_filter.nodes.extrinsics import ByStamp, TfExtrinsics
 from safety_filter.nodes.inputs import JointHistory
 from safety_filter.nodes.qos import LATCHED
 from safety_filter.nodes.robot import find_robot

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
@@ -42,23 +41,6 @@ class ByStamp:
             if stamp is None or abs(stamp - wanted) > tolerance * 1e9:
                 return None
             return self._items[stamp]
-
-
-class Extrinsics(Protocol):
-    """Pose of the camera that took an image."""
-
-    def at(self, image: Image) -> Array:
-        """Pose (4, 4) of the optical frame in the base frame. Raises MessageError."""
-
-
-class FixedExtrinsics:
-    """A calibrated camera that does not move."""
-
-    def __init__(self, xyz: Sequence[float], xyzw: Sequence[float]) -> None:
-        self._transform = images.rigid((*xyz, *xyzw))
-
-    def at(self, image: Image) -> Array:
-        return self._transform
 
 
 class TopicExtrinsics:

@@ -18,16 +18,18 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from safety_filter import images
-from safety_filter.eyes import NO_WORDS, TABLE, EyesError, build, may_point
+from safety_filter.eyes import (
+    NO_WORDS,
+    TABLE,
+    Extrinsics,
+    EyesError,
+    FixedExtrinsics,
+    build,
+    may_point,
+)
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
-from safety_filter.nodes.extrinsics import (
-    ByStamp,
-    Extrinsics,
-    FixedExtrinsics,
-    TfExtrinsics,
-    TopicExtrinsics,
-)
+from safety_filter.nodes.extrinsics import ByStamp, TfExtrinsics, TopicExtrinsics
 from safety_filter.nodes.inputs import JointInput, Source, first_fault
 from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.overlay import draw
