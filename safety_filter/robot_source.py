@@ -19,7 +19,6 @@ from safety_filter.perception.params import PerceptionParams
 if TYPE_CHECKING:
     from safety_filter.perception.robot_mask import RobotMask
 
-DRAWN_GAIN = 0.5  # of each finger, which RobotMask takes for granted
 Spheres = dict[str, list[tuple[list[float], float]]]
 
 
@@ -131,24 +130,15 @@ class RobotSource:
         """The robot to be drawn into pictures; it knows the pose of the tool too.
 
         Raises:
-            ValueError: gains that it cannot draw, a joint or link that is missing, or geometry
-                that cannot be read.
+            ValueError: a joint or link that is missing, or geometry that cannot be read.
         """
         from safety_filter.perception.robot_mask import RobotMask
 
-        if any(gain != DRAWN_GAIN for gain in self.gripper.gains.values()):
-            raise ValueError(
-                f"gripper.joints: pictures of the robot need {DRAWN_GAIN} for each finger, got"
-                f" {dict(self.gripper.gains)}: it would be drawn with its fingers elsewhere. Fix"
-                " these joints in the URDF as wide as they open and leave gripper out of the"
-                " robot file, or bring your own policy and perception (vla:=false"
-                " perception:=false): filter and monitor know any gains"
-            )
         p = tuning or PerceptionParams()
         return RobotMask(
             self.urdf,
             self.arm_joints,
-            self.gripper.joints,
+            self.gripper.gains,
             self.tool_link,
             p.robot_tolerance,
             p.robot_grow_px,

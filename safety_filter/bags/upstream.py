@@ -254,9 +254,9 @@ class _Looking:
     def _attend(self, role: str, message: Any) -> None:
         from safety_filter.perception.gaze import AttentionMap
 
-        stamp, profile = ms.seconds(message.header.stamp), message.header.frame_id.partition("#")
+        stamp = ms.seconds(message.header.stamp)
         try:
-            self._maps[role] = AttentionMap(stamp, images.float_map(message), profile[2])
+            self._maps[role] = AttentionMap(stamp, images.float_map(message))
         except ValueError as error:
             self.faults.append(f"{role} at {stamp:.3f}: {error}")
 

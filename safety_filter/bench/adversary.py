@@ -27,6 +27,8 @@ CHASE, FLEE, WANDER, HOLD, VANISH, LUNGE = range(6)
 """What obstacles do: LUNGE waits for half a second, then charges for as long; VANISH appears again
 elsewhere at its next turn."""
 LUNGE_PERIOD = 1.0
+RESTING_SPEED = 0.03
+"""What is no faster rests, m/s."""
 LEAD = np.radians(20.0)
 """How far a standing error may be ahead, rad."""
 LEAD_SPEED = 0.05
@@ -49,6 +51,8 @@ class Case:
     dropout: float = 0.1
     camera_rate: float = 30.0
     acceleration: float = 1.0
+    resting: float = 1.0
+    """What rests accelerates by at most this share of it; runs beyond the bounds know but one."""
     top_speed: float = 0.25
     position_sigma: float = 0.004
     velocity_sigma: float = 0.02
@@ -140,14 +144,28 @@ def _sphere_points(joints: Structs, spheres: Structs, q: Array, opening: float, 
 
 
 @nb.njit(cache=True, error_model='numpy')
+def _allowed(wanted: Array, velocity: Array, resting: float, dt: float) -> Array:
+    """Return the accelerations (o, 3) for `dt` s, at most `resting` m/s^2 for what rests before
+    it or would rest after it."""
+    out = wanted.copy()
+    for o in range(len(out)):
+        size, ahead = np.sqrt(np.sum(out[o] ** 2)), velocity[o] + out[o] * dt
+        square = min(np.sum(velocity[o] ** 2), np.sum(ahead * ahead))
+        if size > resting and square <= RESTING_SPEED ** 2:
+            out[o] *= resting / size
+    return out
+
+
+@nb.njit(cache=True, error_model='numpy')
 def _advance(joints: Structs, spheres: Structs, first: int, opening: float, q: Array, qd: Array,
-             error: Array, centres: Array, velocity: Array, acceleration: Array, axes: Array,
-             rotations: Array, shown: Array, steps: int, dt: float, rotation: Array,
+             error: Array, centres: Array, velocity: Array, wanted: Array, resting: float,
+             axes: Array, rotations: Array, shown: Array, steps: int, dt: float, rotation: Array,
              position: Array, axis: Array, points: Array, pair: Array) -> float:
     """Move arm and obstacles on by `steps` of `dt`; return the least true distance seen."""
     least = np.inf
     for _ in range(steps):
         q += qd * dt
+        acceleration = _allowed(wanted, velocity, resting, dt)
         centres += velocity * dt + acceleration * (dt * dt / 2)
         velocity += acceleration * dt
         _sphere_points(joints, spheres, q + error, opening, rotation, position, axis, points)
@@ -233,7 +251,7 @@ class World:
         return out
 
     def _steer(self) -> Array:
-        """Return the obstacles' accelerations (o, 3), within the bound."""
+        """Return the obstacles' accelerations (o, 3), within the bound on what moves."""
         case, rng = self.case, self.rng
         wanted = np.zeros_like(self.velocity)
         for o in range(case.obstacles):
@@ -265,10 +283,12 @@ class World:
         robot, acceleration = self.robot, self._steer()
         self._misplace()
         self.q = self.q.copy()
+        bound = self.case.resting * self.case.acceleration
+        resting = bound * self.case.beyond if self.case.resting < 1.0 else np.inf
         least = _advance(
             robot.joints, robot.spheres, self.first, robot.max_opening, self.q, qd, self.error,
-            self.centres, self.velocity, acceleration, self.axes, self.rotations, self.shown,
-            steps, duration / steps, *self._scratch, self.points, self.pair)
+            self.centres, self.velocity, acceleration, resting, self.axes, self.rotations,
+            self.shown, steps, duration / steps, *self._scratch, self.points, self.pair)
         self.dq = qd
         self.time += duration
         return float(least)

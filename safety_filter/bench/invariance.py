@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from safety_filter.bench.adversary import Case, World
+from safety_filter.bench.adversary import RESTING_SPEED, Case, World
 from safety_filter.bench.hidden import explained
 from safety_filter.bench.teeth import parameters_without, sample_without
 from safety_filter.core.filter import SafetyFilter
@@ -60,7 +60,8 @@ def make_filter(robot: RobotModel, case: Case) -> SafetyFilter:
     """Return the filter of a case, with what the case takes out taken out."""
     values: dict[str, Any] = {
         'rate': case.rate, 'deadline': min(0.001, 1 / case.rate), 'base_frames': ['base'],
-        'resting_acceleration': case.acceleration, 'obstacle_acceleration': case.acceleration,
+        'resting_acceleration': case.resting * case.acceleration,
+        'resting_speed': RESTING_SPEED, 'obstacle_acceleration': case.acceleration,
         'tracking_error': case.tracking_error, 'obstacle_margin': 0.0, 'command_age': 0.5,
         **case.params, **parameters_without(case)}
     return SafetyFilter(robot, TABLE.validate(values))

@@ -45,13 +45,12 @@ class Config:
                 **self._perception_of_cell()}
 
     def _policy_files(self) -> dict[str, str]:
-        """Fingerprints of the policy's weights and head profile; none without the policy."""
+        """Fingerprints of what the policy reads; none without the policy."""
         if self.policy != "vla":
             return {}
-        from safety_filter.vla.policy import PROFILE, SHIPPED
-        from safety_filter.vla.profile import WEIGHTS
+        from safety_filter.vla.policy import MODEL_FILES, PROFILE, SHIPPED
 
-        return {name: _fingerprint(SHIPPED / name) for name in (WEIGHTS, PROFILE)}
+        return {name: _fingerprint(SHIPPED / name) for name in (*MODEL_FILES, PROFILE)}
 
     def _perception_of_cell(self) -> dict[str, Any]:
         """The real perception's parameters and its detector's fingerprint, else nothing."""

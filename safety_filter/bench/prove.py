@@ -20,15 +20,16 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from safety_filter.bench import hidden
-from safety_filter.bench.adversary import COMMANDS, LUNGE, Case, cases
+from safety_filter.bench.adversary import CHASE, COMMANDS, HOLD, LUNGE, Case, cases
+from safety_filter.bench.identity import identity
 from safety_filter.bench.invariance import EDGE, Outcome, run
 from safety_filter.bench.teeth import TEETH, hard_cases
-from safety_filter.core.robot import RobotModel
+from safety_filter.core.robot import RobotModel, config_dir
 from safety_filter.demo.summary import git_revision, machine, versions
 from safety_filter.stats import wilson
 
@@ -43,6 +44,8 @@ BEYOND_RUNS: dict[str, dict[str, Any]] = {
     'chasing': {'modes': (0, 1)}, 'chasing, noise free': {'modes': (0, 1), **NOISE_FREE},
     'all modes': {}, 'all modes, noise free': NOISE_FREE}
 """Kinds of runs beyond the bounds: what only holds or wanders rarely breaks one for long."""
+SLOWEST = 0.05
+"""Least share of the bound on what moves that is drawn as the bound on what rests."""
 SEARCHED = ('latency', 'jitter', 'top_speed', 'position_sigma', 'velocity_sigma')
 """What the cross-entropy search varies, from and to:"""
 LOWEST = np.array([0.0, 0.0, 0.05, 0.0, 0.0])
@@ -96,9 +99,10 @@ def search(case: Case, generations: int = 4, population: int = 12) -> list[Outco
 
 
 def jobs(runs: int, seed: int) -> Iterator[Job]:
-    """Yield all there is to do: the drawn runs first, then the searches, the terms' runs with and
-    without them, and those beyond the bounds."""
-    sets: list[tuple[str, Iterable[Case]]] = [('full', cases(runs, seed, duration=2.0))]
+    """Yield all there is to do: the drawn runs and those from rest first, then the terms' runs
+    with and without them, those beyond the bounds, and the searches."""
+    sets: list[tuple[str, Iterable[Case]]] = [
+        ('full', cases(runs, seed, duration=2.0)), ('from rest', from_rest(-(-runs // 4), seed))]
     for term in TEETH:
         sets += [(f'removed {term}', hard_cases(term, True, HARD_RUNS, seed + 2)),
                  (f'kept {term}', hard_cases(term, False, HARD_RUNS, seed + 2))]
@@ -110,13 +114,21 @@ def jobs(runs: int, seed: int) -> Iterator[Job]:
     yield from (Job('cross_entropy', k, case, True) for k, case in enumerate(hardest))
 
 
+def from_rest(count: int, seed: int) -> Iterator[Case]:
+    """Yield cases whose obstacles set out from rest, where a lower bound holds, late seen."""
+    rng = np.random.default_rng(seed)
+    for case in cases(count, seed + 4, duration=2.0, modes=(CHASE, HOLD, LUNGE)):
+        yield replace(case, resting=float(SLOWEST ** rng.random()), latency=rng.uniform(0.0, 0.15))
+
+
 def fingerprint(runs: int, seed: int) -> str:
-    """Return what must be the same for results to belong together: the code and the request."""
+    """Return what must be the same for results to belong together: the code, the robot, the
+    libraries and the request."""
     package = Path(hidden.__file__).parents[1]
-    files = [*sorted((package / 'core').glob('*.py')), *(
+    files = [*sorted((package / 'core').glob('*.py')), config_dir() / 'panda.yaml', *(
         package / 'bench' / f'{name}.py'
         for name in ('adversary', 'hidden', 'invariance', 'prove', 'teeth'))]
-    digest = hashlib.sha256(f'{runs} {seed}'.encode())
+    digest = hashlib.sha256(f'{runs} {seed} {identity()["libraries"]}'.encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -127,7 +139,8 @@ def collect(todo: Iterable[Job], part: Path, request: str,
     """Return the outcomes of each set of jobs, those known in the file `part` not run again.
 
     Every job that ends is one more line of it; the first says what `request` they belong to. A
-    torn last line is dropped, a file of another request is begun anew.
+    torn last line is dropped, a file of another request is begun anew: what takes its place is
+    written beside it first.
     """
     todo = list(todo)
     known = _known(part, request)
@@ -136,10 +149,7 @@ def collect(todo: Iterable[Job], part: Path, request: str,
         print(f'{part}: {len(known)} of {len(todo)} jobs are done, going on', flush=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    with part.open('w') as file, ProcessPoolExecutor(workers) as pool:
-        _line(file, {'request': request})
-        for key, rows in known.items():
-            _line(file, {'job': key, 'outcomes': rows})
+    with ProcessPoolExecutor(workers) as pool, _continued(part, request, known) as file:
         for k, (job, outcomes) in enumerate(zip(missing, pool.map(_work, missing), strict=True)):
             known[job.key] = [_row(o) for o in outcomes]
             _line(file, {'job': job.key, 'outcomes': known[job.key]})
@@ -150,6 +160,17 @@ def collect(todo: Iterable[Job], part: Path, request: str,
         out.setdefault(job.name, []).extend(
             Outcome(**{**row, 'case': _case(row['case'])}) for row in known[job.key])
     return out
+
+
+def _continued(part: Path, request: str, known: dict[str, list[dict[str, Any]]]) -> TextIO:
+    """Return the file, open at its end, with what is known and nothing else."""
+    whole = part.with_name(f'{part.name}.new')
+    with whole.open('w') as file:
+        _line(file, {'request': request})
+        for key, rows in known.items():
+            _line(file, {'job': key, 'outcomes': rows})
+    whole.replace(part)
+    return part.open('a')
 
 
 def _line(file: Any, content: dict[str, Any]) -> None:
@@ -213,14 +234,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--jobs', type=int, default=1, help='processes')
     parser.add_argument('--out', type=Path, default=Path('out/bench/prove.json'))
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        parser.error(f'--jobs: expected at least 1, got {args.jobs}')
     part, revision = args.out.with_suffix('.part'), git_revision(Path(__file__).parent)
     found = collect(jobs(args.runs, args.seed), part, fingerprint(args.runs, args.seed), args.jobs)
     sets = {name: summary(outcomes) for name, outcomes in found.items()}
     result: dict[str, Any] = {
         'schema_version': 3, 'git_revision': revision, 'machine': machine(),
         'versions': versions(), 'seed': args.seed, 'full': sets['full'],
-        'cross_entropy': sets['cross_entropy'], 'removed': _of(sets, 'removed '),
-        'kept': _of(sets, 'kept '), 'beyond_factor': BEYOND,
+        'from_rest': sets['from rest'], 'cross_entropy': sets['cross_entropy'],
+        'removed': _of(sets, 'removed '), 'kept': _of(sets, 'kept '), 'beyond_factor': BEYOND,
         'beyond_bounds': _of(sets, 'beyond ')}
     args.out.write_text(json.dumps(result, indent=1) + '\n')
     part.unlink()
@@ -234,7 +257,7 @@ def _of(sets: dict[str, Any], start: str) -> dict[str, Any]:
 def report(result: dict[str, Any]) -> int:
     """Print what matters of a search; return 1 unless all of it is as it must be."""
     wrong = []
-    for name in ('full', 'cross_entropy'):
+    for name in ('full', 'from_rest', 'cross_entropy'):
         row = result[name]
         print(f'{name}: {row["runs"]} runs, {row["failed"]} failed, least distance while vouched '
               f'{row["least_while_vouched_m"] * 1e3:.1f} mm, {row["stopped"]} stopped, '

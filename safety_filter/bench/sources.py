@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from safety_filter.bench.cell import declared
 from safety_filter.core import shapes
 from safety_filter.core.wire import Role, Tracks, empty_tracks
+from safety_filter.sim.bodies import mesh_vertices
 from safety_filter.sim.catalogue import SHAPES, Part, Shape
 from safety_filter.sim.expert import CHUNK, DT, Expert, chunk
 from safety_filter.sim.render import Frame
@@ -25,8 +26,6 @@ from safety_filter.vla.tap import AttentionTap
 
 Array = NDArray[np.float64]
 _UNKNOWN_CLASS = 0xFFFF
-POLICIES = ("vla", "expert")
-PERCEPTIONS = ("real", "truth")
 
 
 class Brain(Protocol):
@@ -148,10 +147,13 @@ class FrozenEyes:
 
 
 def enclosing_axes(shape: Shape) -> Array:
-    """Semi-axes (3,) of an ellipsoid around a shape, m: least volume for boxes and cylinders."""
+    """Semi-axes (3,) of an ellipsoid around a shape, m: least volume for boxes and cylinders, the
+    least in proportion to its half extents for meshes."""
     half = np.asarray(shape.half_extents)
     kinds = {part.kind for part in shape.parts}
-    if kinds == {"sphere"} or shape.mesh:
+    if shape.mesh:
+        return half * np.sqrt(((mesh_vertices(shape) / half) ** 2).sum(1).max())
+    if kinds == {"sphere"}:
         return half
     if kinds == {"cylinder"}:
         return half * np.sqrt([1.5, 1.5, 3.0])
@@ -234,6 +236,6 @@ class RealEyes:
         q, _, opening = world.joint_state()
         maps = (thought.attention, thought.wrist_attention) if thought is not None else ()
         attention = [None if m is None or thought is None
-                     else AttentionMap(thought.stamp, m, thought.profile_id) for m in maps]
+                     else AttentionMap(thought.stamp, m) for m in maps]
         return self.perception.update(scene.stamp, scene.rgb, scene.depth, scene.K,
                                       scene.T_base_cam, q, opening, *attention).tracks

@@ -35,13 +35,13 @@ def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> di
     Returns the best row of the finals.
 
     Raises:
-        StoreError: `out` holds a sweep of other code or arguments.
+        StoreError: `out` holds a sweep of other code, configuration or arguments.
         EngineError: a worker runs other code.
         OSError: the results cannot be written; what was written before stays.
     """
     grid = GRIDS[method]
-    head = {"schema_version": 2, "method": method, "seed0": seed0, "episodes": episodes,
-            "suites": SUITES, **identity()}
+    head = {"schema_version": 3, "method": method, "seed0": seed0, "episodes": episodes,
+            "suites": SUITES, **identity(), **Config().as_dict()}
     rows, finals = _kept(out / f"{method}.json", head)
 
     def add(to: Rows, options: Mapping[str, float], policy: str,
@@ -74,7 +74,7 @@ def sweep(method: str, seed0: int, episodes: int, workers: int, out: Path) -> di
 
 
 def _kept(path: Path, head: Mapping[str, Any]) -> tuple[Rows, Rows]:
-    """What an earlier run of the same code left at `path`."""
+    """What an earlier run of the same code and configuration left at `path`."""
     if not path.exists():
         return [], []
     try:

@@ -30,9 +30,11 @@ PARTS: dict[str, dict[str, float]] = {
     'margins': {'sigma_position': 0.0, 'sigma_velocity': 0.0, 'tracking_error': 0.0,
                 **_NO_ACCELERATION},
     'position error': {'sigma_position': 0.0}, 'velocity error': {'sigma_velocity': 0.0},
-    'acceleration': _NO_ACCELERATION, 'tracking error': {'tracking_error': 0.0}}
+    'acceleration': _NO_ACCELERATION, 'setting out': {'resting_speed': 0.5},
+    'tracking error': {'tracking_error': 0.0}}
 """What can be taken out, and the parameters that do it; without velocity, what is seen has none,
-and without latency, what is seen is taken for what is."""
+without latency, what is seen is taken for what is, and without setting out, what rested when it
+was seen is taken to rest still."""
 TEETH: dict[str, dict[str, Any]] = {
     'velocity': {},
     'latency': {'latency': 0.06},
@@ -41,6 +43,7 @@ TEETH: dict[str, dict[str, Any]] = {
     'position error': {'position_sigma': 0.004},
     'velocity error': {'velocity_sigma': 0.02, 'latency': 0.06},
     'acceleration': {'acceleration': 1.0, 'latency': 0.06, 'modes': (LUNGE,)},
+    'setting out': {'acceleration': 1.0, 'resting': 0.1, 'latency': 0.15, 'modes': (LUNGE,)},
     'tracking error': {'tracking_error': 0.003}}
 """For each part, how its runs differ from `EXACT`: by what the part allows for."""
 

@@ -26,7 +26,8 @@ class Bodies(NamedTuple):
 
 GROUP_DTYPE = np.dtype([
     ('start', 'i8'), ('stop', 'i8'), ('fixed', 'i8'),
-    ('radius', 'f8'), ('speed', 'f8'), ('curve', 'f8'), ('centre', 'f8', 3)], align=True)
+    ('radius', 'f8'), ('sigma', 'f8'), ('speed', 'f8'), ('curve', 'f8'), ('centre', 'f8', 3)],
+    align=True)
 """The spheres of one link, with a ball about them all."""
 
 
@@ -76,12 +77,13 @@ def _group_bounds(bodies: Bodies, index: int) -> None:
         group.centre[k] = 0.0
         for s in range(group.start, group.stop):
             group.centre[k] += bodies.points[s, k] / count
-    group.radius = group.speed = group.curve = 0.0
+    group.radius = group.sigma = group.speed = group.curve = 0.0
     for s in range(group.start, group.stop):
         x = bodies.points[s, 0] - group.centre[0]
         y = bodies.points[s, 1] - group.centre[1]
         z = bodies.points[s, 2] - group.centre[2]
         out = np.sqrt(x * x + y * y + z * z) + bodies.spheres[s].radius
         group.radius = max(group.radius, out)
+        group.sigma = max(group.sigma, bodies.spheres[s].sigma)
         group.speed = max(group.speed, bodies.speed[s])
         group.curve = max(group.curve, bodies.curve[s])

@@ -11,8 +11,9 @@ b T <= k_v (s_v1 + s_v2) - |the change of error|, so with 2 sigma of 0.02 m/s co
 it a second, so that a break is told some steps after the sighting that proves it. Latency needs no
 such watch: it is measured, and its limit is `obstacles_age`.
 
-Arm. How far it moved is compared with how far it was told to, over about `MEMORY`; the difference,
-as the motion of its bodies, must stay within `tracking_error`.
+Arm. How far it moved, as the filter takes it to be now, is compared with how far it was told to,
+over about `MEMORY`; the difference, as the motion of its bodies, must stay within
+`tracking_error`.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ HOLD = 1.0
 @nb.njit(cache=True, error_model='numpy')
 def _strayed(last: Array, elapsed: float, q: Array, between: float, told: Array, before: Array,
              error: Array, jacobian: Array, count: int) -> tuple[float, int]:
-    """Add `last` for `elapsed` s to what was told; at a new joint state `q` (n,), `between` s
-    after the one before (negative: none is new), update the joint error; return how far it moves
-    the body it moves most (m), and its sphere."""
+    """Add `last` for `elapsed` s to what was told; where a new joint state says that the arm is at
+    `q` (n,) now, `between` s after the one before (negative: none is new), update the joint error;
+    return how far it moves the body it moves most (m), and its sphere."""
     for i in range(len(told)):
         told[i] += last[i] * elapsed
     if between < 0.0:
@@ -115,10 +116,9 @@ class Bounds:
                 f'bound {bound:.2f} (or its error exceeds the sigmas covered)')
 
     def moved(self, now: float, sample: JointSample, p: FilterParams) -> None:
-        """Compare what the arm did with what it was told, once a step before its answer."""
+        """Compare where the arm is now (`q` of the buffers, predicted from `sample`) with where it
+        was told to be, once a step before its answer."""
         b, before = self._buffers, self._sample
-        if len(sample.q) != len(self._error):
-            return
         elapsed = now - self._ticked if self._ticked is not None else 0.0
         between = -1.0
         if before is None:
@@ -126,7 +126,7 @@ class Bounds:
         elif sample is not before:
             between = abs(sample.stamp - before.stamp)
         self._ticked, self._sample = now, sample
-        strayed, sphere = _strayed(b.last, elapsed, sample.q, between, self._told, self._before,
+        strayed, sphere = _strayed(b.last, elapsed, b.q, between, self._told, self._before,
                                    self._error, b.jacobian, b.sphere_count)
         if strayed > p.tracking_error + ROUNDING:
             group, bodies = int(b.spheres['group'][sphere]), b.robot.bodies

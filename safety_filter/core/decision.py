@@ -20,9 +20,11 @@ What the actions are, where a short table could be read otherwise:
 - `halt` and `brake` command zeros as soon as the joints' acceleration limits allow, and slow down
   in proportion until then: a step to zero is a jump that drives answer with a fault or a shock.
   `halt` needs no joint state.
-- `retreat` brakes, moves away as the violated rows ask (at most `retreat_speed`), and follows the
-  command slowly (`retreat_fraction`) only where no violated row gets worse by it than by standing
-  still: out of a squeeze one often has to move along one surface to get away from the other.
+- `retreat` brakes, moves away as the violated rows ask (from where it is by at most
+  `retreat_speed`, before a mover as fast as that comes), and follows the command slowly
+  (`retreat_fraction`) only where no violated row gets worse by it than by standing still: out of a
+  squeeze one often has to move along one surface to get away from the other. Where both cannot be
+  had, rows of level 2 (static scene) give way to those of level 1 (movers, the arm itself).
 """
 
 from __future__ import annotations

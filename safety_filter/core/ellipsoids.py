@@ -7,7 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safety_filter.core.robot import Array, Structs
-from safety_filter.core.wire import OBSTACLE_DTYPE, PIECE_STEP, Role, Tracks
+from safety_filter.core.wire import (
+    COVARIANCE_SLACK,
+    OBSTACLE_DTYPE,
+    PIECE_STEP,
+    SMALLEST_VARIANCE,
+    Role,
+    Tracks,
+)
 
 ELLIPSOID_DTYPE = np.dtype([
     ('key', 'i8'),       # of the track: the id on the wire
@@ -49,7 +56,22 @@ def _usable(words: NDArray[np.float32], integers: NDArray[np.uint32]) -> bool:
         norm = w[9] * w[9] + w[10] * w[10] + w[11] * w[11] + w[12] * w[12]
         if least < 0.0 or norm < 0.25 or integers[i, 30] > _LAST_ROLE:
             return False
+        if not (_semidefinite(w[13:19]) and _semidefinite(w[19:25])):
+            return False
     return True
+
+
+@nb.njit(cache=True, error_model='numpy')
+def _semidefinite(w: NDArray[np.float32]) -> bool:
+    """Return whether xx xy xz yy yz zz, its diagonal raised by what `track_fault` allows, has a
+    Cholesky factor."""
+    xx, xy, xz = np.float64(w[0]), np.float64(w[1]), np.float64(w[2])
+    yy, yz, zz = np.float64(w[3]), np.float64(w[4]), np.float64(w[5])
+    slack = COVARIANCE_SLACK * (xx + yy + zz) + SMALLEST_VARIANCE
+    xx += slack
+    yy += slack - xy * xy / xx
+    yz -= xy * xz / xx
+    return bool(yy > 0.0 and zz + slack - xz * xz / xx - yz * yz / yy > 0.0)
 
 
 def load_tracks(tracks: Tracks, out: Structs) -> None:
@@ -79,15 +101,11 @@ def _load(words: NDArray[np.float32], integers: NDArray[np.uint32], out: Structs
         r[0, 2], r[2, 0] = 2 * (x * z + y * s), 2 * (x * z - y * s)
         r[1, 2], r[2, 1] = 2 * (y * z - x * s), 2 * (y * z + x * s)
         k = 13
-        p_trace, v_trace = 0.0, 0.0
         for a in range(3):
             for b in range(a, 3):
                 e.p_cov[a, b] = e.p_cov[b, a] = w[k]
                 e.v_cov[a, b] = e.v_cov[b, a] = w[k + 6]
                 k += 1
-            p_trace += e.p_cov[a, a]
-            v_trace += e.v_cov[a, a]
-        # |n'Pn| <= sum |Pij| |ni nj| <= 3 max |Pii| even where a covariance is not quite PSD
         e.p_sigma, e.v_sigma = np.sqrt(_bound(e.p_cov)), np.sqrt(_bound(e.v_cov))
         e.reach = max(e.axes[0], e.axes[1], e.axes[2])
         e.speed = np.sqrt(e.velocity[0] ** 2 + e.velocity[1] ** 2 + e.velocity[2] ** 2)

@@ -100,11 +100,14 @@ class SafetyFilter:
         in_tool_frame = command.frame_id == self.robot.tool_link
         due = intake.obstacles.due(now_mono, now_ros, self.params.sighting_interval)
         buffers.command[:len(command.value)] = command.value
+        bent = False
         if self.params.circulation and command.kind == 'twist':
             turned = buffers.tool_rotation if in_tool_frame else np.eye(3)
-            buffers.command[:3] += turned.T @ self._circulation.bias(
+            bias = self._circulation.bias(
                 now_ros, turned @ command.value[:3], buffers, intake.count, intake.target.centre,
                 self.params)
+            buffers.command[:3] += turned.T @ bias
+            bent = bool(bias.any())
         meets, damped = buffers.assemble(
             intake.count, intake.opening, age, exempt, KINDS[command.kind], in_tool_frame, due)
         if buffers.counts[OVERFLOW]:
@@ -120,7 +123,7 @@ class SafetyFilter:
         code = buffers.verify(answer, self._intake.opening)
         if code != VERIFIED:
             return self._brake(True), ('verification', f'{_VERIFICATION[code]} violated'), True
-        return answer, None, damped or not meets
+        return answer, None, bent or damped or not meets
 
     def _relax(self, solution: Solution) -> Outcome:
         """Return the answer where the rows cannot all hold: comfort first, then `_retreat`."""

@@ -70,7 +70,8 @@ class FilterParams:
     obstacle_acceleration: float = param(
         1.0, 'm/s^2', 0.0, 20.0, 'bound on the acceleration of moving obstacles', runtime=True)
     resting_acceleration: float = param(
-        0.3, 'm/s^2', 0.0, 20.0, 'the same for obstacles slower than resting_speed', runtime=True)
+        0.3, 'm/s^2', 0.0, 20.0, 'the same until an obstacle is faster than resting_speed',
+        runtime=True)
     resting_speed: float = param(
         0.03, 'm/s', 0.0, 0.5, 'slower obstacles rest: static scene, level 2', runtime=True)
     sampled_data: float = param(
@@ -152,7 +153,7 @@ class FilterParams:
     jerk_weight: float = param(
         0.0005, 'm^2', 0.0, 1.0, 'weight of the change from the previous command, when filtering')
     singularity_threshold: float = param(
-        0.02, '-', 0.0, 1.0, 'manipulability below which the twist is damped')
+        0.02, '-', 1e-6, 1.0, 'manipulability below which the twist is damped')
     singularity_damping: float = param(0.1, '-', 0.0, 1.0, 'largest damping factor')
     position_gain: float = param(
         4.0, '1/s', 0.1, 50.0, 'joint position commands: velocity per position error',

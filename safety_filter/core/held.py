@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks
+from safety_filter.core.ellipsoids import ELLIPSOID_DTYPE, load_tracks, separating_normal
 from safety_filter.core.robot import SPHERE_DTYPE, Array, BodyKind, RobotModel, Structs
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks
 
@@ -12,7 +12,7 @@ SPHERES_PER_TRACK = 3
 MOST_HELD = 8
 """More tracks of role HELD than this are unreadable."""
 REACH = 0.15
-"""m from the tool frame's origin to the nearest piece of what is held, at most."""
+"""m from the tool frame's origin to the nearest surface of what is held, at most."""
 
 
 def held_fault(tracks: Tracks, point: Array, reach: float = REACH) -> str | None:
@@ -24,9 +24,7 @@ def held_fault(tracks: Tracks, point: Array, reach: float = REACH) -> str | None
     held = tracks[tracks['role'] == int(Role.HELD)]
     if len(held) == 0:
         return None
-    centres = np.stack([held[name] for name in 'xyz'], 1).astype(float)
-    longest = np.stack([held[name] for name in ('sx', 'sy', 'sz')], 1).max(axis=1)
-    away = np.linalg.norm(centres - point, axis=1) - longest
+    away = distances(held, point)
     objects = held['id'] % PIECE_STEP
     for name in np.unique(objects):
         nearest = float(away[objects == name].min())
@@ -34,6 +32,14 @@ def held_fault(tracks: Tracks, point: Array, reach: float = REACH) -> str | None
             return (f'track {name} of role HELD is {nearest:.2f} m from the tool, limit '
                     f'{reach:g} m; what the gripper does not hold is of another role')
     return None
+
+
+def distances(tracks: Tracks, point: Array) -> Array:
+    """Return the distances (n,) of a point (3,) to usable tracks, m; negative inside."""
+    ellipsoids = np.zeros(len(tracks), ELLIPSOID_DTYPE)
+    load_tracks(tracks, ellipsoids)
+    return np.array([separating_normal(*(point - e['centre']), e['axes'], e['rotation'])[3]
+                     for e in ellipsoids])
 
 
 def held_spheres(robot: RobotModel, rotation: Array, position: Array, tracks: Tracks,
@@ -60,7 +66,7 @@ def held_spheres(robot: RobotModel, rotation: Array, position: Array, tracks: Tr
             sphere = out[SPHERES_PER_TRACK * i + k]
             centre = e['centre'] + along * e['rotation'][:, long]
             sphere['offset'] = rotation.T @ (centre - position)
-            sphere['radius'] = radius + inflation
+            sphere['radius'], sphere['sigma'] = radius + inflation, e['p_sigma']
     return out
 
 

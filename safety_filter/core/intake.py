@@ -114,23 +114,18 @@ class Intake:
             self._history.append(sample)
         if fault is not None or sample is None:
             return fault
-        self.bounds.moved(now_ros, sample, p)
         if self.robot.tool_only:
-            self._place_tool(sample, source.age)
+            rotation, position = self._moved_tool(sample, source.age)
+            self._buffers.place_tool(position, rotation)
             return None
         np.multiply(sample.dq, source.age, out=self._buffers.q)
         self._buffers.q += sample.q
+        self.bounds.moved(now_ros, sample, p)
         self.opening = self.robot.max_opening if sample.opening is None else sample.opening
         return None
 
     def _joints_fault(self, sample: JointSample, p: FilterParams) -> str | None:
         return tool_fault(sample) if self.robot.tool_only else joints_fault(sample, self.robot.n)
-
-    def _place_tool(self, sample: JointSample, age: float) -> None:
-        """Put the tool where it is now, predicted at its measured or last commanded twist."""
-        twist = sample.dq if len(sample.dq) else self._buffers.twist
-        turn = pin.exp3(twist[3:] * age) @ _rotation(sample)
-        self._buffers.place_tool(sample.q[:3] + twist[:3] * age, turn)
 
     def _take_command(self, offered: Command | None, now_mono: float, now_ros: float,
                       p: FilterParams) -> str | None:
@@ -159,7 +154,12 @@ class Intake:
         rotation, position = np.eye(3), np.zeros(3)
         holding = bool((sample.tracks['role'] == int(Role.HELD)).any())
         if holding:
-            rotation, position = self._tool_joint_at(sample.stamp)
+            state = self._nearest_state(sample.stamp)
+            off = sample.stamp - state.stamp if state is not None else np.inf
+            if state is None or not abs(off) <= p.joint_state_age:
+                return (f'obstacles: track of role HELD seen at {sample.stamp:.3f}, but no joint '
+                        f'state within {p.joint_state_age:g} s of that tells where the tool was')
+            rotation, position = self._tool_joint(state, off)
             point = position + rotation @ self.robot.tool['offset'][0]
             fault = held_fault(sample.tracks, point)
             if fault is not None:
@@ -177,15 +177,23 @@ class Intake:
                                             p.held_inflation))
         return None
 
-    def _tool_joint_at(self, stamp: float) -> tuple[Array, Array]:
-        """Return rotation (3, 3) and origin (3,) of the tool's joint at a stamp."""
-        earlier = [s for s in self._history if s.stamp <= stamp]
-        if not self.robot.tool_only:
-            q = earlier[-1].q if earlier else self._buffers.q
-            return self._kinematics.joint_frame(q, int(self.robot.tool['joint'][0]))
-        if not earlier:
-            return self._buffers.tool_rotation.copy(), self._buffers.tool_position.copy()
-        return _rotation(earlier[-1]), earlier[-1].q[:3]
+    def _nearest_state(self, stamp: float) -> JointSample | None:
+        """Return the remembered joint state nearest to a stamp."""
+        return min(self._history, key=lambda s: abs(s.stamp - stamp), default=None)
+
+    def _tool_joint(self, state: JointSample, ahead: float) -> tuple[Array, Array]:
+        """Return rotation (3, 3) and origin (3,) of the tool's joint `ahead` s after a state."""
+        if self.robot.tool_only:
+            return self._moved_tool(state, ahead)
+        return self._kinematics.joint_frame(state.q + ahead * state.dq,
+                                            int(self.robot.tool['joint'][0]))
+
+    def _moved_tool(self, sample: JointSample, ahead: float) -> tuple[Array, Array]:
+        """Return rotation (3, 3) and origin (3,) of the tool `ahead` s after a sample, at its
+        measured or last commanded twist."""
+        twist = sample.dq if len(sample.dq) else self._buffers.twist
+        turned: Array = pin.exp3(twist[3:] * ahead) @ _rotation(sample)
+        return turned, sample.q[:3] + twist[:3] * ahead
 
 
 def _rotation(sample: JointSample) -> Array:

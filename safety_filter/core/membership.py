@@ -7,10 +7,11 @@ velocities v_i make every row r below at most 1 long:
     (p_i - seen) / radius                                    and the same for v_i
     (p_i - p_j + c v_i + (T - c) v_j) / int A(s) |s - c| ds   j = i + 1, T = t_j - t_i, 0 <= c <= T
 
-The last is the integral of (s - c) a(s) over the time s from t_i on; it is asked for at the c of
-`SHARES`, so what is asked contains every motion inside the bounds and little more. This is a
-set-membership problem (Schweppe 1968), here over a window and exact, not by an ellipsoid. Newton
-steps lessen f = sum max(0, |r| - level)^2 / 2, a level near 1. They end in one of two ways:
+The last is the integral of (s - c) a(s) over the time s from t_i on, A as in surge.py; it is
+asked for at the c of `SHARES`, so what is asked contains every motion inside the bounds and little
+more. This is a set-membership problem (Schweppe 1968), here over a window and exact, not by an
+ellipsoid. Newton steps lessen f = sum max(0, |r| - level)^2 / 2, a level near 1. They end in one
+of two ways:
 
 - all rows are at most 1 long: what was seen is explained, by the p_i and v_i found.
 - y = max(0, |r| - level) r / |r|, the derivative of f by r, is a proof that nothing explains it.
@@ -27,6 +28,7 @@ import numba as nb
 import numpy as np
 
 from safety_filter.core.robot import Array
+from safety_filter.core.surge import push
 
 SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 """c of the rows between two sightings, as shares of the time between them."""
@@ -65,17 +67,6 @@ def window(n: int) -> Window:
     return Window(np.zeros((n, WIDTH)), np.zeros((n, ROWS, 3)), np.zeros((n, ROWS)),
                   np.zeros((n, 6)), np.zeros((n, 6, 6)), np.zeros((n, 6, 6)), np.zeros((n, 6)),
                   np.zeros((n, 6)), np.zeros(4), np.zeros(2))
-
-
-@nb.njit(cache=True, error_model='numpy')
-def push(c: float, t: float, slow: float, rest: float, most: float) -> float:
-    """Return the integral of A(s) |s - c| over 0..t, A being `rest` up to `slow`, then `most`."""
-    whole = (c * c + (t - c) * (t - c)) / 2.0
-    if slow <= c:
-        part = c * slow - slow * slow / 2.0
-    else:
-        part = (c * c + (slow - c) * (slow - c)) / 2.0
-    return most * whole - (most - rest) * part
 
 
 @nb.njit(cache=True, error_model='numpy')

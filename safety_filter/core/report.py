@@ -124,7 +124,8 @@ class Decision:
 
     @property
     def intervention(self) -> float:
-        """Return the norm of the change to the nominal joint velocity, rad/s."""
+        """Return the norm of the change to the nominal joint velocity, rad/s; that of circulation
+        is part of the nominal one."""
         return float(np.linalg.norm(self.qd - self.nominal_qd))
 
 

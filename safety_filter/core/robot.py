@@ -70,6 +70,7 @@ SPHERE_DTYPE = np.dtype([
     ('group', 'i8'),           # index of its link in RobotModel.bodies
     ('columns', 'i8'),         # the first so many arm joints move it
     ('radius', 'f8'),
+    ('sigma', 'f8'),           # of where it is, m; zero but for what is held
     ('offset', 'f8', 3)], align=True)  # centre in the joint's frame, m
 
 TOOL_DTYPE = np.dtype([
@@ -348,7 +349,7 @@ class _Builder:
             for x, y, z, r in spheres:
                 centre = place.act(np.array([x, y, z]))
                 out.append((frame.parentJoint - 1, BodyKind[kind], bodies.index(link),
-                            self._columns(frame.parentJoint), r, tuple(centre)))
+                            self._columns(frame.parentJoint), r, 0.0, tuple(centre)))
         if not out:
             raise RobotError('bodies: expected at least one sphere; run safety-filter fit-robot')
         return np.array(out, SPHERE_DTYPE), bodies

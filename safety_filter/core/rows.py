@@ -3,13 +3,15 @@
 For a robot sphere (p, r) and an obstacle ellipsoid (c, Q) with velocity v, any unit n gives
 g(n) = n.(p - c) - r - sqrt(n'Qn), at most the true distance. With n frozen for the step
 
-    n'J q' >= n'v + k_v sqrt(n' Sv n) + a (tau + Ts) - alpha(h) + c Ts / 2,    h = g(n) - margin
-    margin = m0 + k_p sqrt(n' Sp n) + k_v sqrt(n' Sv n) tau + a tau^2 / 2 + tracking error
+    n'J q' >= n'v + k_v sqrt(n' Sv n) + V(tau + Ts) - alpha(h) + c Ts / 2,    h = g(n) - margin
+    margin = m0 + k_p sqrt(n' Sp n) + k_p s + k_v sqrt(n' Sv n) tau + W(tau) + tracking error
 
-keeps h >= 0: c is predicted by the latency tau, a bounds the obstacle's acceleration, and c Ts / 2
-covers the curvature of the sphere's path while q' is held (see body_bounds.py). Sv must cover the
-rate at which the error of c changes, too: c as it is seen moves with v and with its error. Planes,
-the workspace and the robot's own sphere pairs have such rows without the obstacle terms.
+keeps h >= 0: c is predicted by the latency tau, V and W are the speed and the way that the bounds
+on the obstacle's acceleration let it gain since it was seen (see surge.py), and c Ts / 2 covers
+the curvature of the sphere's path while q' is held (see body_bounds.py); s is the standard
+deviation of where a sphere of what is held is, zero for the robot's own. Sv must cover the rate at
+which the error of c changes, too: c as it is seen moves with v and with its error. Planes, the
+workspace and the robot's own sphere pairs have such rows without the obstacle terms.
 
 Each row is asked for with a comfort reserve: `comfort_margin` more, and a gentler alpha. Where the
 rows cannot all hold so, the reserve of some is used first; only beyond it is slack, and a stop.
@@ -38,6 +40,7 @@ from safety_filter.core.ellipsoids import separating_normal, spread
 from safety_filter.core.nominal import smoothing_share
 from safety_filter.core.robot import Array, BodyKind, Ints, Record, Structs
 from safety_filter.core.separation import approach_limit, note, protective_distance
+from safety_filter.core.surge import gained, resting, way
 from safety_filter.core.wire import Role
 
 OBSTACLE_ROW, PLANE_ROW, WORKSPACE_ROW, SELF_ROW, SEPARATION_ROW = 0, 1, 2, 3, 4
@@ -176,13 +179,13 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
         e = obstacles[o]
         if e.role == _HELD_TRACK:
             continue
-        resting = e.speed <= p.resting_speed
-        level = LEVEL_STATIC if resting else LEVEL_MOVING
-        a_max = p.resting_acceleration if resting else p.obstacle_acceleration
-        surge = a_max * (tau + p.period)
-        fixed_margin = p.obstacle_margin + p.tracking_error + a_max * tau * tau / 2.0
+        level = LEVEL_STATIC if e.speed <= p.resting_speed else LEVEL_MOVING
+        slow = resting(e.speed + p.sigma_velocity * e.v_sigma, due + p.period, p)
+        surge, strayed = gained(tau + p.period, slow, p), way(tau, slow, p)
+        fixed_margin = p.obstacle_margin + p.tracking_error + strayed
         # What ageing will take of h, and of the speed allowed: near contact that is worth an h too
-        ageing = a_max * (due - tau) * ((due + tau) / 2.0 + 1.0 / (p.comfort_share * p.alpha0))
+        ageing = (way(due, slow, p) - strayed
+                  + (gained(due + p.period, slow, p) - surge) / (p.comfort_share * p.alpha0))
         cx = e.centre[0] + e.velocity[0] * tau
         cy = e.centre[1] + e.velocity[1] * tau
         cz = e.centre[2] + e.velocity[2] * tau
@@ -197,10 +200,11 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 continue
             rows.counts[CANDIDATES] += group.stop - group.start
             bend = p.sampled_data * group.curve * p.period / 2.0
-            clear = widest + _clearance(group.speed + fastest + bend, p)
+            margin = widest + p.sigma_position * group.sigma
+            clear = margin + _clearance(group.speed + fastest + bend, p)
             if e.person:
                 clear = max(clear, protective_distance(
-                    max(p.ssm_human_speed, fastest), group.speed + bend, tau, widest, p))
+                    max(p.ssm_human_speed, fastest), group.speed + bend, tau, margin, p))
             x, y, z = cx - group.centre[0], cy - group.centre[1], cz - group.centre[2]
             rim = group.radius + e.reach
             d2 = x * x + y * y + z * z
@@ -229,11 +233,12 @@ def obstacle_rows(rows: Rows, bodies: Bodies, obstacles: Structs, count: int, ta
                 v_spread = p.sigma_velocity * spread(e.v_cov, nx, ny, nz)
                 approach = nx * e.velocity[0] + ny * e.velocity[1] + nz * e.velocity[2]
                 drift = approach + v_spread + surge
-                h = (distance - fixed_margin - v_spread * tau
-                     - p.sigma_position * spread(e.p_cov, nx, ny, nz))
+                p_spread = p.sigma_position * (spread(e.p_cov, nx, ny, nz)
+                                               + bodies.spheres[s].sigma)
+                h = distance - fixed_margin - v_spread * tau - p_spread
                 if e.person:
                     human = max(p.ssm_human_speed, approach + v_spread)
-                    seen = p.sigma_position * spread(e.p_cov, nx, ny, nz) + p.obstacle_margin
+                    seen = p_spread + p.obstacle_margin
                     robot = max(0.0, -(nx * bodies.velocity[s, 0] + ny * bodies.velocity[s, 1]
                                        + nz * bodies.velocity[s, 2]))
                     note(separation[0], g, e.id, distance, human, robot, tau, seen, p)

@@ -28,10 +28,10 @@ from safety_filter.core.membership import (
     WIDTH,
     Window,
     improve,
-    push,
     window,
 )
 from safety_filter.core.robot import Array, Ints, Record, Structs
+from safety_filter.core.surge import push, resting
 from safety_filter.core.wire import Role
 
 KEPT = 32
@@ -89,16 +89,6 @@ def forget(kept: Kept) -> None:
     kept.keys[:] = -1
     kept.states[:] = 0
     kept.counts[:] = 0
-
-
-@nb.njit(cache=True, error_model='numpy')
-def resting(speed: float, t: float, p: Record) -> float:
-    """Return for how much of `t` s the bound of what rests holds; then it is fast enough to be
-    moving."""
-    gap = p.resting_speed - speed
-    if gap < 0.0:
-        return 0.0
-    return float(t if p.resting_acceleration * t <= gap else gap / p.resting_acceleration)
 
 
 @nb.njit(cache=True, error_model='numpy')
@@ -193,11 +183,14 @@ def _append(w: Kept, s: int, e: Record, stamp: float, p: Record) -> None:
 
 @nb.njit(cache=True, error_model='numpy')
 def _bound(x: Array, s: int, to: int, old: int, p: Record) -> None:
-    """Fill in the integrals that bound what happens between two sightings of a track."""
+    """Fill in the integrals that bound what happens between two sightings of a track.
+
+    It may have been faster at the first of them than it was seen to be, by the radius of that.
+    """
     t = x[s, to, STAMP] - x[s, old, STAMP]
     speed = np.sqrt(x[s, old, SEEN + 3] ** 2 + x[s, old, SEEN + 4] ** 2
                     + x[s, old, SEEN + 5] ** 2)
-    slow = resting(speed, t, p)
+    slow = resting(speed + x[s, old, RADIUS + 1], t, p)
     rest, most = max(p.resting_acceleration, SLIGHT), max(p.obstacle_acceleration, SLIGHT)
     for m in range(BETWEEN):
         if slow == 0.0 or slow == t:

@@ -9,30 +9,29 @@ from safety_filter.core.robot import Array
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks
 
 NO_ID = -1
+RENEWED = 2.0
+"""What was not exempt for so long starts anew, s: a moment's doubt is no new approach."""
 
 
 class Target:
-    """The target of the newest tracks and since when it has been exempt."""
+    """The target of the newest tracks, and which one was exempt from when to when, s."""
 
     def __init__(self) -> None:
-        self._id = NO_ID
+        self._id = self._last = NO_ID
         self._centre = self._velocity = np.zeros(3)
-        self._exempt_since: float | None = None
+        self._since = self._until = 0.0
         self.clear = False
 
     def forget(self) -> None:
         """Drop the target, as before the first message."""
-        self._id, self._exempt_since, self.clear = NO_ID, None, False
+        self._id, self._last, self.clear = NO_ID, NO_ID, False
 
     def update(self, tracks: Tracks) -> None:
         """Take the target of new tracks, in one or more pieces; two that claim it are none."""
         pieces = tracks[tracks['role'] == int(Role.TARGET)]
         objects = {int(i) % PIECE_STEP for i in pieces['id']}
-        found = objects.pop() if len(objects) == 1 else NO_ID
-        if found != self._id:
-            self._exempt_since = None
-        self._id = found
-        self.clear = found != NO_ID
+        self._id = objects.pop() if len(objects) == 1 else NO_ID
+        self.clear = self._id != NO_ID
         if self.clear:
             middle = pieces.view('<f4').reshape(len(pieces), -1)[:, :6].mean(0, dtype=float)
             self._centre, self._velocity = middle[:3], middle[3:]
@@ -48,9 +47,9 @@ class Target:
             return NO_ID
         gap = self._centre + self._velocity * tau - tool
         if gap @ gap > p.target_max_distance ** 2:
-            self._exempt_since = None
             return NO_ID
-        if self._exempt_since is None:
-            self._exempt_since = now
-        self.clear = now - self._exempt_since <= p.target_expiry
+        if self._id != self._last or now - self._until > RENEWED:
+            self._last, self._since = self._id, now
+        self._until = now
+        self.clear = now - self._since <= p.target_expiry
         return self._id if self.clear else NO_ID

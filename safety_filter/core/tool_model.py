@@ -45,7 +45,7 @@ def tool_model(spec: Mapping[str, Any]) -> RobotModel:
         raise RobotError(f'robot file: missing {", ".join(missing)}')
     bodies = tuple(spec['bodies'])
     spheres = np.array(
-        [(5, BodyKind[kind], bodies.index(link), 6, row[3], tuple(row[:3]))
+        [(5, BodyKind[kind], bodies.index(link), 6, row[3], 0.0, tuple(row[:3]))
          for link, body in spec['bodies'].items()
          for kind, rows in [body_spheres(link, body)] for row in rows], SPHERE_DTYPE)
     if not len(spheres):

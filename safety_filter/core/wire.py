@@ -12,7 +12,8 @@ All fields are little-endian and packed in this order (float32 unless said)::
     score p_target           detection score and probability of being the target, 0..1
     id class_id role         uint32; role as in `Role`
 
-The error of a position may change no faster than the error of its velocity: the second covariance
+Covariances are positive semidefinite, rounding of `COVARIANCE_SLACK` of their trace aside. The
+error of a position may change no faster than the error of its velocity: the second covariance
 must cover both. The filter takes the position seen next to be this one, moved on by the velocity.
 
 Tracks whose ids differ by a multiple of `PIECE_STEP` are pieces of one object.
@@ -38,6 +39,11 @@ FLOAT32 = 7
 
 UNKNOWN_CLASS = 0xFFFF
 """class_id of what no detection explains."""
+
+COVARIANCE_SLACK = 1e-3
+"""An eigenvalue of a covariance below minus so much of its trace is no rounding any more."""
+SMALLEST_VARIANCE = 1e-9
+"""Added to each variance in that comparison, m^2 and m^2/s^2."""
 
 PIECE_STEP = 1 << 24
 """Piece k of the object with id i < PIECE_STEP has the id i + k PIECE_STEP."""
@@ -130,7 +136,8 @@ def _layout_difference(got: tuple[tuple[str, object, object, object], ...]) -> s
 def track_fault(tracks: Tracks) -> str | None:
     """Return what makes `tracks` unusable in words, or None.
 
-    Checked: everything finite, semi-axes >= 0, orientation not zero, variances >= 0, role known.
+    Checked: everything finite, semi-axes >= 0, orientation not zero, covariances positive
+    semidefinite, role known.
     """
     if tracks.dtype != OBSTACLE_DTYPE or tracks.ndim != 1:
         return f'expected a 1-D array of OBSTACLE_DTYPE, got {tracks.ndim}-D of {tracks.dtype}'
@@ -147,6 +154,15 @@ def track_fault(tracks: Tracks) -> str | None:
         if low.min() < 0.0:
             row = int(np.argmin(low.min(axis=1)))
             return f'track {tracks["id"][row]}: negative semi-axis, variance or age'
+    for first, name in ((13, 'position'), (19, 'velocity')):
+        k = first + np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
+        m = floats[:, k].astype(float)
+        least = np.linalg.eigvalsh(m)[:, 0]
+        under = -COVARIANCE_SLACK * np.trace(m, axis1=1, axis2=2) - SMALLEST_VARIANCE
+        if (least <= under).any():
+            row = int(np.argmax(least <= under))
+            return (f'track {tracks["id"][row]}: {name} covariance has the eigenvalue '
+                    f'{least[row]:.3g}, expected none below zero')
     norm = np.sum(floats[:, 9:13].astype(float) ** 2, axis=1)
     if norm.min() < 0.25:
         return f'track {tracks["id"][int(np.argmin(norm))]}: orientation is not a unit quaternion'

@@ -22,6 +22,7 @@ from safety_filter.perception.meshes import link_triangles
 Array = NDArray[np.float64]
 HELD = "held"
 IN_HAND = 0.3  # m from the tool to the nearest piece of what counts as held; the tool moves on
+_POINT = 1e-4  # m, radius of what stands for a point
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,6 @@ class _Field:
         self.shapes = [coal.Ellipsoid(*a) for a in axes]
         self.sizes = axes.max(axis=1)
         self.roles, self.ids = tracks["role"].astype(int), tracks["id"]
-
-    def release(self, tool: Array) -> None:
-        """Make an obstacle of every object of role HELD that is nowhere near `tool` (3,)."""
-        away = np.linalg.norm(self.centres - tool, axis=1) - self.sizes
-        objects = self.ids % PIECE_STEP
-        for name in np.unique(objects[self.roles == Role.HELD]):
-            pieces = (objects == name) & (self.roles == Role.HELD)
-            if away[pieces].min() > IN_HAND:
-                self.roles[pieces] = Role.OBSTACLE
 
 
 class SeparationChecker:
@@ -166,7 +158,7 @@ class SeparationChecker:
             return Verdict(nothing, nothing, nothing)
         field = _Field(tracks)
         here = self._place(q, opening)
-        field.release(here[1].translation)
+        self._release(field, here[1].translation)
         there = self._place(q + horizon * qd, opening)
         bodies_here = self._bodies(here, here, field)
         bodies_there = self._bodies(here, there, field)
@@ -202,6 +194,15 @@ class SeparationChecker:
         linear, angular = (jacobian[:, self._arm_v] @ qd).reshape(2, 3)
         rotation = self._to_base.rotation
         return np.concatenate([rotation @ linear, rotation @ angular])
+
+    def _release(self, field: _Field, tool: Array) -> None:
+        """Make an obstacle of every object of role HELD that is nowhere near `tool` (3,)."""
+        point = _Body("tool", coal.Sphere(_POINT), np.eye(3), tool, tool, _POINT)
+        objects = field.ids % PIECE_STEP
+        for name in np.unique(objects[field.roles == Role.HELD]):
+            pieces = np.flatnonzero((objects == name) & (field.roles == Role.HELD))
+            if min(self._distance(point, field, t, field.centres) for t in pieces) > IN_HAND:
+                field.roles[pieces] = Role.OBSTACLE
 
     def _bodies(
         self,

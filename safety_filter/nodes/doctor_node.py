@@ -36,6 +36,7 @@ from safety_filter.nodes.tools import QUIET
 NODES = tuple(graph.NODES)
 DISCOVERY = 5.0  # s until the graph is known, at most
 ANSWER = 3.0  # s to wait for a node's parameters
+LATE = 1.0  # s for the latched state of a node that was discovered late
 PLAN = "trajectory_msgs/msg/JointTrajectory"
 # What a node reads, by type; a String is an instruction or a description, which come once
 ROLES = {
@@ -81,6 +82,7 @@ class Doctor(Node):
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
         self._states: dict[str, tuple[int, str, dict[str, str]]] = {}
+        self._followed: set[str] = set()
         self._tool_link = ""
         self._check = CameraCheck()
 
@@ -98,10 +100,7 @@ class Doctor(Node):
     def look(self, seconds: float) -> Seen:
         """Listen for `seconds` and return what there was to see."""
         names = self._discover()
-        for node in {*names} & {*NODES}:  # a strict SROS2 policy knows no others
-            self.create_subscription(
-                DiagnosticStatus, f"{node}/state", lambda m, n=node: self._on_state(n, m), LATCHED
-            )
+        self._follow(names)
         if names["filter_node"]:
             self.create_subscription(String, "filter_node/config", self._on_config, LATCHED)
         seen = Seen(nodes={n: c for n, c in names.items() if n in NODES}, wanted=("filter_node",))
@@ -131,11 +130,23 @@ class Doctor(Node):
             stream.seconds = time.monotonic() - start
             stream.publishers = self._endpoints(stream)
         names |= self._names()
+        if self._follow(names):
+            self._spin(LATE)
         seen.nodes = {n: c for n, c in names.items() if n in NODES}
         self._of_arm(seen, parameters.get("filter_node", {}))
         seen.states, seen.tool_link = dict(self._states), self._tool_link
         seen.unchecked, seen.overlap, seen.arm_pixels = self._check.judge()
         return seen
+
+    def _follow(self, names: Counter[str]) -> bool:
+        """Listen to the states of nodes not listened to yet; whether there are any."""
+        new = ({*names} & {*NODES}) - self._followed  # a strict SROS2 policy knows no others
+        for node in new:
+            self.create_subscription(
+                DiagnosticStatus, f"{node}/state", lambda m, n=node: self._on_state(n, m), LATCHED
+            )
+        self._followed |= new
+        return bool(new)
 
     def _discover(self) -> Counter[str]:
         """Names in our namespace, once the filter is among them and no more are coming."""

@@ -91,7 +91,7 @@ class JointHistory:
         self._lock = threading.Lock()
 
     def add(self, msg: JointState) -> None:
-        """Keep one message.
+        """Keep one message; one that is older than the last says that the clock was set back.
 
         Raises:
             MessageError: joints missing or lengths that do not fit, values not finite.
@@ -99,8 +99,11 @@ class JointHistory:
         position, _ = self._reader.read(msg)
         if not np.isfinite(position).all():
             raise conversion.MessageError("joint_states position: expected finite values")
+        stamp = conversion.seconds(msg.header.stamp)
         with self._lock:
-            self._samples.append((conversion.seconds(msg.header.stamp), position))
+            if self._samples and stamp < self._samples[-1][0]:
+                self._samples.clear()  # their stamps are of another time
+            self._samples.append((stamp, position))
 
     def newest(self) -> tuple[Array, float] | None:
         """Arm positions (n,) and gripper opening in m of the newest state."""

@@ -257,8 +257,7 @@ class PerceptionNode(ManagedNode):
             values = images.float_map(msg)
         except conversion.MessageError as error:
             return None, f"{name}: {error}"
-        profile = msg.header.frame_id.partition("#")[2]
-        return AttentionMap(conversion.seconds(msg.header.stamp), values, profile), ""
+        return AttentionMap(conversion.seconds(msg.header.stamp), values), ""
 
     # -- state --------------------------------------------------------------------------------
 

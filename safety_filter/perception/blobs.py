@@ -190,21 +190,21 @@ def _largest(pixels: Mask, labels: Labels, depth: F32, floor: float) -> Mask:
 
 
 def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Mask, valid: Mask,
-             labels: Labels, robot: Mask, flat: Sequence[float], table_z: float, grow_px: int,
-             mads: float, floor: float, min_pixels: int, step: float,
+             labels: Labels, robot: Mask, foreign: Mask, flat: Sequence[float], table_z: float,
+             grow_px: int, mads: float, floor: float, min_pixels: int, step: float,
              sure_score: float) -> tuple[list[Blob], NDArray[np.int16]]:
     """Return a blob for each usable detection, and the owner (H, W) of each pixel, -1 for none.
 
     `above`: pixels above the table that are not the robot; `valid`: pixels with depth that are not
-    the robot; `labels`: `surfaces` of `above`; `flat`: greatest height, m, of a detection that
-    is a support, so that its pixels need not be above the table; 0 for other things. An owner is
-    the index of the detection.
+    the robot; `labels`: `surfaces` of `above`; `foreign`: pixels that are none of a support, going
+    by its shape; `flat`: greatest height, m, of a detection that is a support, so that its pixels
+    need not be above the table; 0 for other things. An owner is the index of the detection.
     """
     owner = np.full(depth.shape, -1, np.int16)
     # All that concerns a detection happens in its window: its mask, what that may grow to, and
     # the ring round it in which its ground shows.
     windows = [window(d.mask, grow_px + _RING) for d in detections]
-    owner = _owners(detections, windows, points, above, labels, flat, table_z, grow_px)
+    owner = _owners(detections, windows, points, above, labels, foreign, flat, table_z, grow_px)
     _give_back_parts(detections, windows, owner, labels, flat, sure_score)
     blobs = []
     for i, (detection, at) in enumerate(zip(detections, windows, strict=True)):
@@ -218,14 +218,12 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
             ground = _ground(pixels, owner[at], flat, depth[at], points[at], table_z)
             if ground > table_z:
                 pixels &= points[at][..., 2] > ground + 0.005
+            if pixels.any():
+                pixels[pixels] = trim(depth[at][pixels], mads, floor)
             # What its mask holds beside it is for the clusters to explain.
             owner[at][own & above[at] & ~pixels] = -1
         rows, cols = np.nonzero(pixels)
-        if rows.size < min_pixels:
-            continue
         rows, cols = rows + at[0].start, cols + at[1].start
-        kept = trim(depth[rows, cols], mads, 10.0 if flat[i] else floor)
-        rows, cols = rows[kept], cols[kept]
         if rows.size >= min_pixels:
             blobs.append(Blob(rows, cols, points[rows, cols], detection.class_id, detection.score,
                               hidden_edges(depth, rows, cols, robot, step), ground,
@@ -234,18 +232,19 @@ def detected(detections: Sequence[Detection], depth: F32, points: F32, above: Ma
 
 
 def _owners(detections: Sequence[Detection], windows: Sequence[Window | None], points: F32,
-            above: Mask, labels: Labels, flat: Sequence[float], table_z: float,
+            above: Mask, labels: Labels, foreign: Mask, flat: Sequence[float], table_z: float,
             grow_px: int) -> NDArray[np.int16]:
     """The owner of each pixel: masks, extended by `grow_px` at most along unbroken surfaces."""
     owner = np.full(above.shape, -1, np.int16)
     # Painted with the big first, so that what lies on a plate keeps its own pixels. What is too
-    # high for a support stands on it or before it, whatever its mask says: it stays unexplained.
+    # high for a support, or foreign to it, stands on it, in it or before it, whatever its mask
+    # says: it stays unexplained.
     order = sorted(((i, at) for i, at in enumerate(windows) if at is not None),
                    key=lambda x: -np.count_nonzero(detections[x[0]].mask))
     for i, at in order:
         mask = detections[i].mask[at]
         if flat[i] > 0:
-            mask = mask & (points[at][..., 2] - table_z < flat[i])
+            mask = mask & ~foreign[at] & (points[at][..., 2] - table_z < flat[i])
         owner[at][mask] = i
     kernel = np.ones((2 * grow_px + 1,) * 2, np.uint8)
     yields = np.array([*(f > 0 for f in flat), True])  # the last entry is for -1, nobody's
@@ -328,7 +327,8 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
     """
     if np.count_nonzero(free) < min_pixels:
         return []
-    edge = cv2.dilate(robot.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    edge, beside = (cv2.dilate(robot.astype(np.uint8), np.ones((n, n), np.uint8)) > 0
+                    for n in (5, 7))
     solid = cv2.morphologyEx(free.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
     rows, cols = np.nonzero(free & (solid | ~edge))
     if rows.size < min_pixels:
@@ -343,7 +343,8 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
     blobs = []
     while todo:
         pick = todo.pop()
-        if pick.size < min_pixels or not solid[rows[pick], cols[pick]].any():
+        r, c = rows[pick], cols[pick]
+        if pick.size < min_pixels or (beside[r, c].any() and not solid[r, c].any()):
             continue
         extent = np.ptp(cloud[pick], axis=0)
         if extent.max() > 2 * size_max:
@@ -352,7 +353,6 @@ def clusters(depth: F32, points: F32, free: Mask, robot: Mask, table_z: float, j
             if upper.any() and not upper.all():
                 todo += [pick[upper], pick[~upper]]
                 continue
-        r, c = rows[pick], cols[pick]
         blobs.append(Blob(r, c, points[r, c], UNKNOWN_CLASS, 0.5,
                           hidden_edges(depth, r, c, robot, step), table_z))
     return blobs

@@ -18,7 +18,7 @@ _SPREAD = np.random.default_rng(0).standard_normal((40, 3))  # of where what mov
 _GRAVITY = 9.81  # m/s^2
 _FALLS = 0.1  # s for which what was let go of falls, however little it shows
 _FALLEN = 0.01  # m lower than before from which on it falls still
-_LANDED = 0.1  # m/s, sigma of the velocity of what has come down
+LANDED = 0.1  # m/s, sigma of the velocity of what has come down, or is about to
 _LEFT = 0.9  # how likely what has left its place moves
 
 
@@ -84,7 +84,7 @@ def falls_no_more(track: Track, z: float, stamp: float) -> bool:
 def land(track: Track) -> None:
     """End the fall of a track where it is now."""
     state = track.state
-    track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], _LANDED), 0.5)
+    track.motion = Motion.of(State.at(state.x[:3], state.p[:3, :3], LANDED), 0.5)
     track.sight, track.falling = track.state, None
 
 
@@ -132,7 +132,7 @@ def believed(track: Track, p: PerceptionParams, stamp: float) -> State:
     """
     state = track.state
     if track.falling is not None:
-        return State.at(state.x[:3], track.sight.p[:3, :3], _LANDED)
+        return State.at(state.x[:3], track.sight.p[:3, :3], LANDED)
     ends = track.turn.spin * float(np.hypot(*track.box[:2])) / 2
     if ends:
         state = State(state.x, state.p + np.diag([0.0, 0.0, 0.0, ends**2, ends**2, 0.0]))

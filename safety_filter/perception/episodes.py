@@ -19,7 +19,7 @@ from safety_filter.sim.world import DT, World
 
 F64 = NDArray[np.float64]
 ARM_JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
-FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
+FINGER_JOINTS = {"panda_finger_joint1": 0.5, "panda_finger_joint2": 0.5}
 TOOL_FRAME = "panda_grasptarget"
 FIRST_SEED = 4_500_000  # scenes from 4_000_000 and 5_000_000 on were used for tuning
 POLICY_STEPS = 12  # physics steps an action of the expert lasts

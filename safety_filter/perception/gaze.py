@@ -31,7 +31,6 @@ class AttentionMap:
 
     stamp: float
     map: F32
-    profile_id: str = ""
 
     def fault(self) -> str | None:
         """What makes the map unusable, or None."""

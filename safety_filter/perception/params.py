@@ -101,7 +101,9 @@ class PerceptionParams:
         ' last seen')
     carried_speed: float = param(
         0.15, 'm/s', 0.005, 2.0, 'the same in place of unseen_speed')
-    refind: float = param(2.0, 's', 0.0, 60.0, 'a dropped track may take its id back within')
+    refind: float = param(
+        2.0, 's', 0.0, 60.0, 'a dropped track may take its id back until drop_hidden and this'
+        ' after it was last seen')
     # roles
     attention_age: float = param(0.6, 's', 0.05, 5.0, 'older attention selects nothing', True)
     attention_window: float = param(0.7, 's', 0.05, 5.0, 'window of the target score', True)

@@ -29,6 +29,7 @@ from safety_filter.perception.memory import SupportMemory
 from safety_filter.perception.params import PerceptionParams
 from safety_filter.perception.parts import merge_parts
 from safety_filter.perception.pursuit import Pursuit
+from safety_filter.perception.rim import foreign
 from safety_filter.perception.roles import Grip, HoldDetector, role_of
 from safety_filter.perception.shape import (
     BOX,
@@ -174,6 +175,11 @@ class Perception:
         t_robot = perf_counter()
         boxes = self.detector.detect(rgb, min(p.score_min, p.faint_score))
         detections = [d for d in boxes if d.score >= p.score_min]
+
+        def past(points: F64) -> float:
+            return seen_past(points, depth, k, t_base_cam)
+
+        self.tracker.lose(self.memory.gone(detections, depth.shape, past))
         remembered = self.memory.overlooked(
             detections, [d for d in boxes if d.score < p.score_min], depth.shape)
         t_detect = perf_counter()
@@ -182,9 +188,6 @@ class Perception:
         t_blobs = perf_counter()
         self.tracker.predict(stamp, self._tool_motion(stamp, robot.t_base_tool))
         eye, focal = t_base_cam[:3, 3], float(k[0, 0])
-
-        def past(points: F64) -> float:
-            return seen_past(points, depth, k, t_base_cam)
 
         def complete(blob: bl.Blob, known: Known | None) -> Measurement:
             return measure(blob, eye, focal, self.rules, known, past)
@@ -240,14 +243,24 @@ class Perception:
         flat = [(p.open_height if d.class_id in self.open_supports else p.flat_height)
                 if d.class_id in self.supports else 0.0 for d in detections]
         blobs, owner = bl.detected(
-            detections, depth, points, above, valid, labels, robot, flat, p.table_z,
-            p.mask_grow_px, p.trim_mad, p.trim_floor, p.min_pixels, p.depth_step,
-            p.sure_score)
+            detections, depth, points, above, valid, labels, robot,
+            self._foreign(points, above), flat, p.table_z, p.mask_grow_px, p.trim_mad,
+            p.trim_floor, p.min_pixels, p.depth_step, p.sure_score)
         things = [b for b in blobs if b.score > 0.0]  # memory is no sighting
         free = bl.unexplained(above, owner, depth, p.mask_grow_px, p.depth_step)
         things += bl.clusters(depth, points, free, robot, p.table_z, p.cluster_join,
                               p.cluster_min_pixels, p.depth_step, p.size_max)
         return merge_parts(things, p.sure_score, p.cluster_join, tool.astype(np.float32))
+
+    def _foreign(self, points: F32, above: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which pixels (H, W) `above` the table are none of the supports seen whole so far."""
+        out, wall = np.zeros_like(above), self.params.wall_thickness
+        cloud = points[above]
+        for track in self.tracker.tracks:
+            if track.class_id in self.supports and track.clean:
+                open_ = track.class_id in self.open_supports
+                out[above] |= foreign(cloud, track, wall if open_ else None)
+        return out
 
     def _tool_motion(self, stamp: float, tool: F64) -> tuple[F64, F64] | None:
         """Motion (4, 4) of the tool since the last picture and its twist (6,) at base's origin."""
@@ -301,9 +314,13 @@ class Perception:
         track = next((t for t in self.tracker.tracks if t.id == target), None)
         if track is None or held is not None or p.named_share <= 0:
             return
-        fit = fit_of(self._meant[False], track.id, self.classes, self.colours)
+        fits = {t.id: fit_of(self._meant[False], t.id, self.classes, self.colours)
+                for t in self.tracker.tracks if t.confirmed and t.class_id not in self.supports}
+        fit = fits.pop(track.id)
+        rival = max((f.share for f in fits.values() if f.known), default=0.0)
         reach = p.held_distance + float(track.half.max())
-        self.pursuit.follow(track.id, fit, float(np.linalg.norm(track.position - tool)) < reach)
+        near = float(np.linalg.norm(track.position - tool)) < reach
+        self.pursuit.follow(track.id, fit, near, rival)
 
     def _wire(self, stamp: float, selection: Selection, held: int | None,
               released: int | None) -> tuple[Tracks, Tracks]:

@@ -22,9 +22,10 @@ class Pursuit:
     proven: dict[int, float] = field(default_factory=dict)
     reached: int | None = None
 
-    def follow(self, target: int, fit: Fit, near: bool) -> None:
-        """Take in the target of a picture; near: the fingers are round it."""
-        if not fit.clear:
+    def follow(self, target: int, fit: Fit, near: bool, rival: float) -> None:
+        """Take in the target of a picture; near: the fingers are round it; rival: the share of
+        what fits best of the others. What fits less than another proves nothing."""
+        if not fit.clear or fit.share < rival:
             return
         self.proven[target] = max(fit.share, self.proven.get(target, 0.0))
         if near:

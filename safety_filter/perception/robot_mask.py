@@ -40,7 +40,7 @@ class RobotMask:
     Args:
         urdf: path or XML text of the robot.
         arm_joints: names of the joints that `q` gives, in its order.
-        finger_joints: each opens by half of the gripper's opening.
+        finger_joints: joint -> its position for 1 m of the gripper's opening.
         tool_frame: the frame whose pose is returned.
         tolerance: m of depth within which a pixel counts as the robot.
         grow_px: dilation of the silhouette, for edges and small errors of calibration.
@@ -48,8 +48,9 @@ class RobotMask:
         base_link: the link whose frame is `base`; empty: the URDF's root.
     """
 
-    def __init__(self, urdf: str | Path, arm_joints: Sequence[str], finger_joints: Sequence[str],
-                 tool_frame: str, tolerance: float = 0.015, grow_px: int = 2,
+    def __init__(self, urdf: str | Path, arm_joints: Sequence[str],
+                 finger_joints: Mapping[str, float], tool_frame: str,
+                 tolerance: float = 0.015, grow_px: int = 2,
                  spheres: Mapping[str, Sequence[tuple[Sequence[float], float]]] | None = None,
                  base_link: str = "") -> None:
         text = str(urdf)
@@ -69,6 +70,7 @@ class RobotMask:
                  for n in (*arm_joints, *finger_joints)}
         self._arm = [index[n] for n in arm_joints]
         self._fingers = [index[n] for n in finger_joints]
+        self._gains = np.array(list(finger_joints.values()), float)
         self._tool = self._model.getFrameId(tool_frame)
         self._to_base = pin.SE3.Identity()
         if base_link:
@@ -91,7 +93,7 @@ class RobotMask:
                              f"got {q} and {opening}")
         full = pin.neutral(self._model)
         full[self._arm] = q
-        full[self._fingers] = opening / 2
+        full[self._fingers] = self._gains * opening
         return np.asarray(full)
 
     def tool_pose(self, q: F64, opening: float = 0.0) -> F64:

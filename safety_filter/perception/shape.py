@@ -29,6 +29,7 @@ BOX, ROUND, SPHERE = 0, 1, 2
 GRAIN = 1e-4  # m, steps of the half extents of what is covered
 Past = Callable[[F64], float]
 SEEN_PAST = 0.15  # share of a remembered surface that may be where the picture looks past it
+_STANDING = 0.2  # share of a support over the table from which on it has a height
 SHOWN = 0.3  # share of a thing that must show if most of what is seen is something else
 
 
@@ -155,6 +156,8 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
 
     past: which share of some points (n, 3) the picture looks past.
     """
+    if blob.support:
+        blob = _standing(blob, rules.min_height)
     points = blob.points.astype(np.float64)
     origin = points.mean(axis=0)
     axes = view_axes(origin, eye)
@@ -237,6 +240,15 @@ def measure(blob: Blob, eye: F64, focal: float, rules: ShapeRules,
         box, form = half.copy(), SPHERE
     return Measurement(middle, axes, half, sigma, both, box, yaw, form, distance,
                        len(points), origin, placed)
+
+
+def _standing(blob: Blob, height: float) -> Blob:
+    """A support without the table that its mask shows beside it, or beyond its far wall.
+
+    That is lower than `height`, m. What is hardly higher itself stays as it is.
+    """
+    kept = blob.points[:, 2] > blob.ground + height
+    return blob.part(kept, blob.class_id, blob.score) if kept.mean() > _STANDING else blob
 
 
 def _placed(known: Known, points: F64, middle: F64, axes: F64, sigma: F64, ends: F64,

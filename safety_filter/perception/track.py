@@ -17,6 +17,7 @@ from safety_filter.perception.template import Template
 from safety_filter.perception.turn import Turn
 
 F64 = NDArray[np.float64]
+_WHOLE = 0.9  # share of the most that was seen of a support from which on it is seen whole
 _SHOWN = 0.98  # share of the visible points that a cover has to hold; the rest may be of an edge
 _BEYOND = 0.01  # m that they may lie outside a box
 
@@ -92,6 +93,12 @@ class Track:
         """Whether a sighting is of its size, within a fifth or 6 mm."""
         return bool(np.all(np.abs(seen.half - self.half) < np.maximum(0.2 * self.half, 0.006)))
 
+    def covered(self, blob: Blob, seen: Measurement) -> bool:
+        """Whether something stands before a support that was seen whole: that lies where it lay,
+        and of its hollow even a part that reaches all sides says less."""
+        return blob.support and self.clean and (
+            seen.pixels * seen.distance**2 < _WHOLE * self.reference)
+
     def steadied(self, seen: Measurement) -> F64:
         """The centre (3,) of a sighting with less of the noise of single pixels.
 
@@ -119,7 +126,11 @@ class Track:
                 not self.clean or self.alike(seen)):
             self.template = Template.of(blob.points, centre)
         self.oversize = self.oversize + 1 if np.any(seen.half > self.half + 0.01) else 0
-        if seen.sides.all():
+        whole = seen.sides.all()
+        if whole and self.covered(blob, seen):
+            # Unless it was taken for more than it is: what shows for long is the whole.
+            self.reference += 0.1 * (area - self.reference)
+        elif whole:
             rate = 0.15 if self.clean else 1.0
             self.half = self.half + rate * (seen.half - self.half)
             self.form = seen.form

@@ -72,6 +72,11 @@ class Tracker:
             else:
                 coast(track, self.params, track.class_id in self.supports, stamp, dt)
 
+    def lose(self, ids: set[int]) -> None:
+        """Drop tracks of things that were taken away."""
+        self._lost += [t for t in self.tracks if t.id in ids]
+        self.tracks = [t for t in self.tracks if t.id not in ids]
+
     def update(self, blobs: Sequence[Blob], measure: Measure,
                hides: Hides, dt: float) -> list[Blob]:
         """Match `blobs` with the predicted tracks, and start, coast and drop tracks.
@@ -190,22 +195,17 @@ class Tracker:
         unsure = blob.class_id == UNKNOWN_CLASS or blob.score < self.params.sure_score
         if blob.support or not unsure:
             return False
-        return any(in_box(blob, t) and not self._within_walls(blob, t)
-                   for t in self.tracks if t.class_id in self.supports)
-
-    def _within_walls(self, blob: Blob, track: Track) -> bool:
-        return track.class_id in self.open_supports and between_walls(
-            blob, track, self.params.wall_thickness)
+        return any(in_box(blob, t) and not (t.class_id in self.open_supports and between_walls(
+            blob, t, self.params.wall_thickness))
+            for t in self.tracks if t.class_id in self.supports)
 
     def _explained(self, blob: Blob, seen: Measurement) -> bool:
         """Whether an unmatched cluster is a piece of something that is tracked already."""
         if blob.class_id != UNKNOWN_CLASS:
             return False
         for track in self.tracks:
-            support = track.class_id in self.supports
-            if track.blob < 0 and not (track.attached or support):
-                continue
-            if self._within_walls(blob, track):
+            # What rests on a support is no piece of it; what its mask missed is a matter of `_rim`
+            if track.class_id in self.supports or (track.blob < 0 and not track.attached):
                 continue
             offset = seen.axes.T @ (seen.centre - track.position)
             if np.all(np.abs(offset) < track.half + 0.01) and np.all(
@@ -227,7 +227,7 @@ class Tracker:
         piece = blob.class_id == UNKNOWN_CLASS != track.class_id
         if piece and seen.placed is None:
             r = r + 0.008**2 * np.eye(3)  # its edges are not those of the detector's mask
-        alike = not track.clean or track.alike(seen)
+        alike = not track.clean or (track.alike(seen) and not track.covered(blob, seen))
         joined = piece and not alike and bool(np.any(seen.half > track.half + 0.006))
         if not alike:  # part of it, or something else with it: hardly to be trusted
             r = r + (0.1 if joined else 0.03) ** 2 * np.eye(3)

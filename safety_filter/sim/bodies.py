@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pybullet as p
 import pybullet_data
+from numpy.typing import NDArray
 
 from safety_filter.sim.catalogue import Part, Shape
 from safety_filter.sim.render import scratch_folder
 from safety_filter.sim.scene import ObjectSpec
 
+Array = NDArray[np.float64]
 DATA = Path(pybullet_data.getDataPath())
 _GEOM = {"box": p.GEOM_BOX, "cylinder": p.GEOM_CYLINDER, "sphere": p.GEOM_SPHERE}
 
@@ -30,8 +32,9 @@ def panda_urdf() -> str:
 
 
 @cache
-def _mesh_bounds(mesh: str, roll: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Centre and half extents of a mesh of pybullet_data after rotation about x by `roll`."""
+def _mesh(mesh: str, roll: float) -> tuple[Array, Array, Array]:
+    """Vertices (n, 3) of a mesh of pybullet_data after rotation about x by `roll`; the centre (3,)
+    and the half extents (3,) of their box."""
     vertices = np.array([
         [float(v) for v in line.split()[1:4]]
         for line in (DATA / mesh).read_text().splitlines() if line.startswith("v ")
@@ -39,12 +42,18 @@ def _mesh_bounds(mesh: str, roll: float) -> tuple[tuple[float, ...], tuple[float
     c, s = np.cos(roll), np.sin(roll)
     vertices = vertices @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
     low, high = vertices.min(0), vertices.max(0)
-    return tuple((low + high) / 2), tuple((high - low) / 2)
+    return vertices, (low + high) / 2, (high - low) / 2
+
+
+def mesh_vertices(shape: Shape) -> Array:
+    """Vertices (n, 3) of a shape that is a mesh, as it is built, in the shape's frame, m."""
+    vertices, centre, half = _mesh(shape.mesh, shape.mesh_roll)
+    return np.asarray((vertices - centre) * min(shape.half_extents / half))
 
 
 def _mesh_shapes(shape: Shape, rgba: list[float], client: int) -> tuple[int, int]:
-    centre, half = _mesh_bounds(shape.mesh, shape.mesh_roll)
-    scale = float(min(np.divide(shape.half_extents, half)))
+    _, centre, half = _mesh(shape.mesh, shape.mesh_roll)
+    scale = float(min(shape.half_extents / half))
     offset = [-scale * c for c in centre]
     orientation = p.getQuaternionFromEuler([shape.mesh_roll, 0, 0])
     common = {"fileName": str(DATA / shape.mesh), "meshScale": [scale] * 3,

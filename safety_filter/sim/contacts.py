@@ -61,7 +61,9 @@ class ContactJudge:
         for body, c in points:
             name, role = names[c[2]]
             force, depth = float(c[9]), max(0.0, -float(c[8]))
-            if force <= 0.0 or (body == "panda_link0" and name == "table"):
+            # What moves through in one step leaves no force; what is only near has neither.
+            apart = force <= 0.0 and depth <= 0.0
+            if apart or (body == "panda_link0" and name == "table"):
                 continue
             key = (body, name)
             touching.add(key)

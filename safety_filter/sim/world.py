@@ -10,6 +10,8 @@ import pybullet as p
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from safety_filter.core.filter_params import FilterParams, gains
+from safety_filter.core.nominal import TWIST, nominal_velocity
 from safety_filter.sim.bodies import create_body, panda_urdf
 from safety_filter.sim.contacts import FINGERS, Contact, ContactJudge
 from safety_filter.sim.displacement import Displacement
@@ -37,7 +39,7 @@ MAX_OPENING = 0.08
 BLOW = 0.1  # s after which what has left closed fingers counts as dropped
 GRIP_FORCE = 40.0
 _ARM = list(range(7))
-_DLS_DAMPING = 0.05
+_GAINS = gains(FilterParams())[0]
 _FLOOR_RGB = (0.55, 0.55, 0.58)
 
 
@@ -69,6 +71,7 @@ class World:
                                          physicsClientId=self._client)
         self.sizes = {"scene": scene_size, "wrist": wrist_size}
         self.reset(scene)
+        self.resolve(np.zeros(6))  # compiled now, not in the midst of a motion
 
     def __enter__(self) -> World:
         return self
@@ -153,7 +156,7 @@ class World:
         self._twist_command = None
 
     def set_twist(self, twist: Array) -> None:
-        """Command a tool twist (6,) in base, m/s and rad/s, resolved by damped least squares."""
+        """Command a tool twist (6,) in base, m/s and rad/s, held; see `resolve`."""
         self._twist_command = self._finite(twist, 6, "twist")
 
     def set_gripper(self, opening: float) -> None:
@@ -169,9 +172,10 @@ class World:
         return value
 
     def resolve(self, twist: Array) -> Array:
-        """Joint velocities (7,) for a tool twist (6,): damped least squares, scaled to limits."""
-        jac = self.tool_jacobian()
-        qd = jac.T @ np.linalg.solve(jac @ jac.T + _DLS_DAMPING**2 * np.eye(6), twist)
+        """Joint velocities (7,) for a tool twist (6,) as the filter has them, scaled to limits."""
+        qd = np.zeros(7)
+        nominal_velocity(TWIST, np.asarray(twist, float), qd, QD_MAX, np.eye(3), False,
+                         self.tool_jacobian(), _GAINS, qd)
         return np.asarray(qd / max(1.0, float(np.max(np.abs(qd) / QD_MAX))))
 
     # -- time -------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from safety_filter.vla.words import UNKNOWN
 MAX_OPENING = 0.08
 SHIPPED = Path(__file__).parent.parent / "models" / "vla"
 PROFILE = "profile.yaml"
+MODEL_FILES = ("config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 
 
 class PolicyError(ValueError):
@@ -81,7 +82,7 @@ class Policy:
         Raises: PolicyError for missing or damaged files, ProfileError for a profile of other
         weights.
         """
-        for name in ("config.json", WEIGHTS, "tokenizer.json"):
+        for name in MODEL_FILES:
             if not (folder / name).is_file():
                 raise PolicyError(f"policy: {folder / name} is missing; expected a folder written "
                                   "by `safety-filter train vla`")

@@ -297,7 +297,7 @@ def watch(path: Path, seconds: float = 1.6, seed: int = 3) -> None:
                                      scene.instruction, stamped)  # fmt: skip
                     for k, values in enumerate((out.attention, out.wrist_attention)):
                         assert values is not None
-                        maps[k] = AttentionMap(stamped, values, out.profile_id)
+                        maps[k] = AttentionMap(stamped, values)
                         data = _picture(values, "32FC1", ros, f"camera#{out.profile_id}")
                         pending.append((now + 0.05, f"/vla_node/{MAPS[k]}", data))
                 data = obstacles(ros, result.tracks)

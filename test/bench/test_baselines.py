@@ -30,6 +30,7 @@ from safety_filter.cli import main
 from safety_filter.core.qp import DaqpSolver
 from safety_filter.core.wire import PIECE_STEP, Role, Tracks, empty_tracks
 from safety_filter.sim.catalogue import UNKNOWN
+from safety_filter.sim.expert import TOOL_DOWN
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 
@@ -137,6 +138,20 @@ class Doubled(HandFilter):
         return 2.0 * twist
 
 
+@pytest.mark.parametrize("method", ["none", "naive", "knows", "aegis", "ours"])
+def test_every_method_drives_the_arm_along_the_twist_that_it_sends(
+        world: World, method: str) -> None:
+    guard = METHODS[method].make()
+    wish = np.array([0.004, -0.003, 0.005, 0.01, 0.0, -0.02])
+    for place in ((0.44, 0.0, 0.27), (0.36, -0.27, 0.10), (0.66, 0.27, 0.05)):
+        world.reset(generate(3000, "alone-0"))
+        world.teleport(world.inverse_kinematics(np.array(place), TOOL_DOWN), 0.08)
+        guard.reset(world)
+        step = guard.command(world, wish, empty_tracks(), 0.0)
+        assert step.state == "PASS"
+        assert world.tool_jacobian() @ step.qd == pytest.approx(wish, abs=1e-5)
+
+
 def test_the_filtered_twist_is_held_between_ticks_whatever_the_policy_wishes(world: World) -> None:
     world.reset(generate(3000, "alone-0"))
     guard = Doubled()
@@ -204,9 +219,12 @@ def test_a_sweep_keeps_what_it_ran_best_first(
 def test_a_sweep_of_other_seeds_or_what_is_none_is_not_overwritten(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "knows.json"
-    whole = {"schema_version": 2, "method": "knows", "seed0": 7, "episodes": 16, "rows": [],
-             "suites": ["static-2", "dynamic-3", "dynamic-4"], "finals": [], **identity()}
+    whole = {"schema_version": 3, "method": "knows", "seed0": 7, "episodes": 16, "rows": [],
+             "suites": ["static-2", "dynamic-3", "dynamic-4"], "finals": [], **identity(),
+             **json.loads(json.dumps(Config().as_dict()))}
+    other = {**whole, "seed0": 500000, "detector": "0123"}
     for text, said in ((json.dumps(whole), "its seed0 is 7, this run's is 500000; results of"),
+                       (json.dumps(other), "its detector is 0123, this run's is"),
                        ("[]", "expected results of `safety-filter bench-sweep`"),
                        ("{", "knows.json: not JSON")):
         kept.write_text(text)

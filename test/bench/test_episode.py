@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from safety_filter.bench.causes import failure_cause
 from safety_filter.bench.episode import Feed, Timing, run_episode
 from safety_filter.bench.informed import InformedExpert, flight_height
 from safety_filter.bench.methods import METHODS
 from safety_filter.bench.record import jerk_rms
-from safety_filter.bench.sources import ExpertBrain, FrozenEyes, TruthEyes, enclosing_axes
-from safety_filter.core.wire import Role
-from safety_filter.sim.catalogue import SHAPES
+from safety_filter.bench.sources import ExpertBrain, FrozenEyes, TruthEyes, _cover, enclosing_axes
+from safety_filter.core import shapes
+from safety_filter.core.wire import PIECE_STEP, Role, Tracks
+from safety_filter.sim.bodies import mesh_vertices
+from safety_filter.sim.catalogue import SHAPES, Shape
 from safety_filter.sim.scene import generate
 from safety_filter.sim.world import World
 
@@ -106,21 +109,55 @@ def test_failures_are_named_by_how_far_they_came() -> None:
     assert failure_cause([], True, False, "target off the table").startswith("target fell")
 
 
-def test_true_tracks_enclose_the_objects_and_carry_their_roles(world: World) -> None:
-    scene = generate(2, "demo")
+def surface(shape: Shape) -> np.ndarray:
+    """Points (n, 3) of a shape's surface, its corners among them; of a tray or bin the walls."""
+    if shape.mesh:
+        return mesh_vertices(shape)
+    turn, along = np.linspace(0.0, 2 * np.pi, 49), np.linspace(-1.0, 1.0, 9)
+    points = []
+    for part in shape.parts[1:] if shape.name in ("tray", "bin") else shape.parts:
+        if part.kind == "box":
+            unit = np.stack(np.meshgrid(along, along, along), axis=-1).reshape(-1, 3)
+        else:
+            angle, z = (a.ravel() for a in np.meshgrid(turn, along))
+            wide = np.sqrt(1.0 - z**2) if part.kind == "sphere" else 1.0
+            unit = np.column_stack([wide * np.cos(angle), wide * np.sin(angle), z])
+        points.append(unit * part.size + part.offset)
+    return np.concatenate(points)
+
+
+def outside(points: np.ndarray, tracks: Tracks) -> float:
+    """How far the farthest point (n, 3) is from the nearest ellipsoid, in terms of its radius."""
+    away = []
+    for t in tracks:
+        turn = Rotation.from_quat([t["qx"], t["qy"], t["qz"], t["qw"]]).as_matrix()
+        local = (points - [t["x"], t["y"], t["z"]]) @ turn
+        away.append(np.linalg.norm(local / [t["sx"], t["sy"], t["sz"]], axis=1))
+    return float(np.min(away, axis=0).max() - 1.0)
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+def test_true_tracks_enclose_the_objects_and_carry_their_roles(
+        world: World, pieces: bool) -> None:
+    scene = generate(10, "demo")  # with a duck and a teddy
     world.reset(scene)
-    tracks = TruthEyes().look(world, None, None)
-    objects = dict(zip(tracks["id"] % (1 << 24), tracks["role"], strict=True))
+    tracks = TruthEyes(pieces).look(world, None, None)
+    for i, state in enumerate(world.truth()):
+        turn = Rotation.from_quat(state.orientation).as_matrix()
+        points = surface(scene.specs[i].shape) @ turn.T + state.position
+        assert outside(points, tracks[tracks["id"] % PIECE_STEP == 1 + i]) < 1e-4
+    objects = dict(zip(tracks["id"] % PIECE_STEP, tracks["role"], strict=True))
     assert Counter(objects.values())[Role.TARGET] == 1 and (tracks["role"] == Role.SUPPORT).any()
     moving = np.hypot(tracks["vx"], tracks["vy"])
     assert (moving[tracks["role"] == Role.SUPPORT] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["cube", "can", "carton", "ball"])
-def test_enclosing_axes_hold_every_corner(name: str) -> None:
-    shape = SHAPES[name]
-    axes = enclosing_axes(shape)
-    x, y, z = shape.half_extents
-    corner = np.array([x, y, z]) if name in ("cube", "carton") else np.array([x, 0, z])
-    corner = np.array([x, 0, 0]) if name == "ball" else corner
-    assert ((corner / axes) ** 2).sum() <= 1.0 + 1e-9
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_every_shape_is_held_by_one_ellipsoid_and_by_its_pieces(name: str) -> None:
+    points = surface(SHAPES[name])
+    reach = np.linalg.norm(points / enclosing_axes(SHAPES[name]), axis=1).max()
+    assert reach <= 1.0 + 1e-9
+    assert reach > 0.99 or name in ("cross", "tray", "bin"), "no larger than it must be"
+    for pieces in (True, False):
+        tracks = shapes.tracks(_cover(name, pieces), 1, np.zeros(3), np.eye(3), np.zeros(3))
+        assert outside(points, tracks) < 1e-4

@@ -28,6 +28,7 @@ from safety_filter.bench.run import Plan, execute
 from safety_filter.bench.store import Store, StoreError, load_summary
 from safety_filter.bench.summary import make_header
 from safety_filter.cli import main
+from safety_filter.vla.policy import SHIPPED
 
 PLAN = Plan(Config("expert", "truth"), ["static-2"], ["none", "ours"], 3000, 2, Path())
 
@@ -241,6 +242,18 @@ def test_other_weights_are_another_configuration(
     monkeypatch.setattr(changed[0], tmp_path)
     with pytest.raises(StoreError, match=rf'its config is {{"{changed[1]}": .*this run\'s is .*'
                                          r'"missing"'):
+        Store(path, _header(config=Config()))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_policy_that_reads_other_words_is_another_configuration(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / "episodes.jsonl"
+    Store(path, _header(config=Config())).close()
+    other = shutil.copytree(SHIPPED, tmp_path / "vla")
+    (other / name).write_text((other / name).read_text() + "\n")
+    monkeypatch.setattr("safety_filter.vla.policy.SHIPPED", other)
+    with pytest.raises(StoreError, match=r'its config is {"policy_files": .*this run\'s is'):
         Store(path, _header(config=Config()))
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from safety_filter.core.filter import SafetyFilter
+from safety_filter.core.filter_params import TABLE
 from safety_filter.core.inputs import Command, JointSample, ObstacleSample
 from safety_filter.core.report import Decision
-from safety_filter.core.robot import Array
+from safety_filter.core.robot import Array, RobotModel
 from safety_filter.core.wire import Tracks, empty_tracks
 
 HOME = np.array([0.0, -0.4, 0.0, -2.2, 0.0, 1.9, 0.8])
@@ -59,3 +60,16 @@ class Bench:
         self.dq = decision.qd
         self.now += 1.0 / self.safety.params.rate
         return decision
+
+
+def make(robot: RobotModel, q: Array = HOME, **values: Any) -> Bench:
+    return Bench(SafetyFilter(robot, TABLE.validate({'base_frames': ['base'], **values})), q)
+
+
+def tool(bench: Bench) -> Array:
+    return bench.safety._kinematics.tool(bench.q)[1]
+
+
+def run(bench: Bench, command: Array, tracks: Tracks, steps: int,
+        kind: str = 'twist') -> list[Any]:
+    return [bench.step(command, tracks, kind) for _ in range(steps)]

@@ -174,6 +174,22 @@ def test_an_arm_that_lags_by_more_than_declared_is_told_by_body(panda: RobotMode
     assert told and 'tracking_error 20 mm' in told[0] and 'panda_' in told[0]
 
 
+@pytest.mark.parametrize('late', [2, 5])
+def test_an_arm_that_follows_is_not_told_however_late_its_state_comes(panda: RobotModel,
+                                                                      late: int) -> None:
+    bench, states = Bench(make(panda)), []
+    spin = np.array([0.8, 0, 0, 0, 0, 0, 0])
+    for _ in range(400):
+        now = bench.now
+        states.append(JointSample(now, now, bench.q.copy(), bench.dq.copy()))
+        old = states[max(len(states) - 1 - late, 0)]
+        decision = bench.safety.step(now, now, JointSample(old.stamp, now, old.q, old.dq),
+                                     Command(now, now, 'joint_velocity', spin),
+                                     ObstacleSample(now, now, 'base', empty_tracks()))
+        bench.q, bench.dq, bench.now = bench.q + 0.004 * decision.qd, decision.qd, now + 0.004
+        assert not decision.broken_bounds
+
+
 def test_an_arm_that_does_not_move_at_all_is_told(panda: RobotModel) -> None:
     bench = Bench(make(panda))
     told = False

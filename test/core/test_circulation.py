@@ -81,6 +81,19 @@ def test_the_arm_gets_round_what_stops_it_for_ever_and_touches_nothing(
     assert trip.decisions[-1].detail == '', 'and then the command is followed as it is'
 
 
+def test_a_command_that_it_changes_does_not_pass(panda: RobotModel) -> None:
+    trip = Trip(panda, LOW, circulation=True)
+    goal, thing = wall(trip)
+    trip.go(goal, thing, 6.0)
+    assert trip.decisions[-1].detail.startswith('round track ')
+    push = np.array([0.0, 0.1, 0.0, 0.0, 0.0, 0.0])
+    freed = [trip.bench.step(push, track((3.0, 3.0, 1.0)), 'twist') for _ in range(250)]
+    off = [float(np.abs(d.twist - push).max()) for d in freed]
+    assert max(off[20:]) > 0.01, 'it still leads round what is gone, for a moment'
+    assert not any(d.state == 'PASS' and o > 1e-9 for d, o in zip(freed, off, strict=True))
+    assert freed[-1].state == 'PASS'
+
+
 def test_a_ball_is_slid_round_without_it_too(panda: RobotModel) -> None:
     trip = Trip(panda)
     assert trip.go(*ball(trip), 10.0) < 0.02

@@ -117,5 +117,37 @@ def test_the_quick_check_agrees_with_the_one_that_explains(name: str, value: flo
     assert usable(tracks) == (track_fault(tracks) is None)
 
 
+def _with_covariance(m: np.ndarray, names: str) -> np.ndarray:
+    tracks = empty_tracks(2)
+    for name, (a, b) in zip(names.split(), ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)),
+                            strict=True):
+        tracks[name][1] = m[a, b]
+    return tracks
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 10**6), rank=st.integers(1, 3), size=st.floats(1e-4, 1e3),
+       least=st.sampled_from([0.0, -1e-5, -1e-2, -0.3]),
+       names=st.sampled_from(['pxx pxy pxz pyy pyz pzz', 'wxx wxy wxz wyy wyz wzz']))
+def test_only_covariances_are_usable_as_covariances(seed: int, rank: int, size: float,
+                                                    least: float, names: str) -> None:
+    r, rng = rotation(seed), np.random.default_rng(seed)
+    values = np.where(np.arange(3) < rank, rng.uniform(0.1, 1.0, 3), 0.0)
+    values[2] += least
+    m = size ** 2 * (r * values) @ r.T
+    tracks = _with_covariance(m, names)
+    beyond = values.min() < -2e-3 * values.sum() and size ** 2 * values.min() < -2e-9
+    within = values.min() > -5e-4 * values.sum()
+    assert usable(tracks) == (track_fault(tracks) is None)
+    assert not (beyond and usable(tracks)) and not (within and not usable(tracks))
+
+
+def test_what_would_take_margin_away_is_told() -> None:
+    tracks = _with_covariance(np.array([[1, -3, 0], [-3, 1, 0], [0, 0, 1]]) * 1e-4,
+                              'pxx pxy pxz pyy pyz pzz')
+    fault = track_fault(tracks)
+    assert fault is not None and 'position covariance has the eigenvalue -0.0002' in fault
+
+
 def test_other_arrays_are_not_usable() -> None:
     assert not usable(np.zeros(3)) and usable(empty_tracks())

@@ -108,4 +108,5 @@ def test_degenerate_ellipsoids(panda: RobotModel, axes: tuple[float, ...]) -> No
     flat = track((0.6, 0.0, 0.2))
     flat['sx'], flat['sy'], flat['sz'] = axes
     for _ in range(20):
-        well_formed(bench.safety, bench.step(np.full(7, 0.1), flat), bench.safety._buffers.last)
+        last = bench.safety._buffers.last.copy()
+        well_formed(bench.safety, bench.step(np.full(7, 0.1), flat), last)

@@ -16,15 +16,15 @@ from safety_filter.core.wire import empty_tracks
 
 
 def test_margins_are_those_of_the_rows(panda: RobotModel) -> None:
-    p, tau = TABLE.validate({'velocity_scale': 1.0, 'acceleration_scale': 1.0}), 0.08
+    p, tau = TABLE.validate({'velocity_scale': 1.0, 'acceleration_scale': 1.0}), 0.12
     limits = panda.limits
     b = Buffers(panda, np.stack([limits.lower, limits.upper, 50 * limits.velocity,
                                  1e4 * limits.acceleration]), gains(p), np.zeros((0, 4)),
                 np.array([-9.0, -9, -9, 9, 9, 9]), np.zeros(4, ELLIPSOID_DTYPE))
     tracks = np.concatenate([track((0.6, 0.0, 0.5), 0.05, v=(0, 0.2 * k, 0), id=k)
                              for k in range(2)])
-    for name, value in (('pxx', 1e-4), ('pyy', 1e-4), ('pzz', 1e-4), ('wxx', 4e-4),
-                        ('wyy', 4e-4), ('wzz', 4e-4)):
+    for name, value in (('pxx', 1e-4), ('pyy', 1e-4), ('pzz', 1e-4), ('wxx', 1e-6),
+                        ('wyy', 1e-6), ('wzz', 1e-6)):
         tracks[name] = value
     load_tracks(tracks, b.obstacles)
     b.q[:] = HOME

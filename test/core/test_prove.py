@@ -11,7 +11,8 @@ import pytest
 
 from safety_filter.bench import prove
 from safety_filter.bench.adversary import Case
-from safety_filter.core.robot import RobotModel
+from safety_filter.bench.identity import identity
+from safety_filter.core.robot import RobotModel, config_dir
 
 
 @pytest.mark.prove
@@ -22,6 +23,7 @@ def test_a_thousand_runs_find_no_unnoticed_collision() -> None:
     assert result['full']['runs'] >= 1000 and result['full']['failed'] == 0
     assert result['full']['limit_excess'] <= 1e-9
     assert result['full']['told_of_a_broken_bound'] == 0
+    assert result['from_rest']['failed'] == result['from_rest']['told_of_a_broken_bound'] == 0
     assert all(row['failed'] >= prove.BITE * row['runs'] for row in result['removed'].values())
     assert all(row['failed'] == 0 for row in result['kept'].values())
 
@@ -77,11 +79,45 @@ def test_results_of_other_code_are_not_mixed_in(tmp_path: Path) -> None:
     assert prove.fingerprint(10, 0) == prove.fingerprint(10, 0) != prove.fingerprint(10, 1)
 
 
+def test_another_robot_or_library_is_another_request(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prove.fingerprint(10, 0)
+    changed = {'libraries': {**identity()['libraries'], 'numpy': '9'}}
+    monkeypatch.setattr(prove, 'identity', lambda: changed)
+    other = prove.fingerprint(10, 0)
+    (tmp_path / 'panda.yaml').write_bytes((config_dir() / 'panda.yaml').read_bytes() + b'\n')
+    monkeypatch.setattr(prove, 'config_dir', lambda: tmp_path)
+    assert len({before, other, prove.fingerprint(10, 0)}) == 3
+
+
+def test_a_search_that_cannot_begin_loses_nothing(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    todo = [prove.Job('full', k, Case(seed=k, duration=0.02)) for k in range(2)]
+    part = tmp_path / 'prove.part'
+    prove.collect(todo[:1], part, 'one', 1)
+    kept = part.read_text()
+    with pytest.raises(ValueError, match='max_workers'):
+        prove.collect(todo, part, 'one', 0)
+    full = OSError(28, 'No space left on device')
+    monkeypatch.setattr(prove, '_line', lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match='No space left'):
+        prove.collect(todo, part, 'one', 1)
+    assert part.read_text() == kept
+    with pytest.raises(SystemExit):
+        prove.main(['--jobs', '0', '--out', str(tmp_path / 'prove.json')])
+    assert '--jobs: expected at least 1, got 0' in capsys.readouterr().err
+    assert part.read_text() == kept
+
+
 def test_every_set_of_the_search_has_its_jobs() -> None:
     todo = list(prove.jobs(5, 0))
     assert len({job.key for job in todo}) == len(todo)
     names = [job.name for job in todo]
-    assert names.count('full') == 5 and names.count('removed latency') == prove.HARD_RUNS
+    assert names.count('full') == 5 and names.count('from rest') == 2
+    slower = [job.case.resting for job in todo if job.name == 'from rest']
+    assert max(slower) < 1.0 == max(job.case.resting for job in todo if job.name == 'full')
+    assert names.count('removed latency') == prove.HARD_RUNS
     assert {job.name for job in todo if job.searched} == {'cross_entropy'}
     assert all(job.case.beyond == prove.BEYOND for job in todo if 'beyond' in job.name)
     assert all(bool(job.case.without) == job.name.startswith('removed') for job in todo)
@@ -93,7 +129,7 @@ def test_report_fails_for_whatever_must_not_be(capsys: pytest.CaptureFixture[str
                'told_of_a_broken_bound': 0, 'unnoticed_and_explained': 1, 'failed_unnoticed': 0,
                'unnoticed_on_the_edge': 0, 'unnoticed_though_provable': 0,
                'told_though_explained': 0, 'touched_after_a_stop': 0}
-        return {'full': row, 'cross_entropy': row,
+        return {'full': row, 'from_rest': row, 'cross_entropy': row,
                 'removed': {'latency': {**row, 'failed': changes.pop('bitten', 3)}},
                 'kept': {'latency': row}, 'beyond_bounds': {'chasing': {**row, **changes}}}
 

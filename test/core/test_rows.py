@@ -167,9 +167,38 @@ def test_the_sampled_data_term_covers_the_bend_of_the_path_and_is_needed(panda: 
 def test_resting_obstacles_are_static_scene_and_have_their_own_bound(panda: RobotModel) -> None:
     slow, fast = track((0.5, 0, 0.5), v=(0.01, 0, 0)), track((0.5, 0, 0.5), v=(0.1, 0, 0))
     values = {**QUIET, 'obstacle_acceleration': 1.0, 'resting_acceleration': 0.25}
-    low, high = (buffers(panda, t, tau=0.1, **values) for t in (slow, fast))
-    assert set(low.info['level'][rows_of(low, OBSTACLE_ROW)]) == {2}
-    assert set(high.info['level'][rows_of(high, OBSTACLE_ROW)]) == {1}
+    for tracks, level, speed, bound in ((slow, 2, 0.01, 0.25), (fast, 1, 0.1, 1.0)):
+        b = buffers(panda, tracks, tau=0.05, **values)
+        rows = b.info[rows_of(b, OBSTACLE_ROW)]
+        assert set(rows['level']) == {level}
+        surge = rows['drift'] - rows['normal'] @ (speed, 0.0, 0.0)
+        assert np.allclose(surge, bound * (0.05 + 0.004))
+
+
+@pytest.mark.parametrize('rest', [0.0, 0.25, 1.0])
+@pytest.mark.parametrize('seen, sigma', [(0.0, 0.0), (0.02, 0.0), (0.02, 0.004), (0.0, 0.02)])
+@pytest.mark.parametrize('tau', [0.05, 0.25])
+def test_what_rested_when_it_was_seen_may_have_set_out_since(
+        panda: RobotModel, tau: float, seen: float, sigma: float, rest: float) -> None:
+    """As fast as its own bound lets it, and 2 sigma faster than seen, from then on at that of what
+    moves; here it does, in small steps, and the row holds what that takes and no more."""
+    sphere, period, h = 20, 0.004, 1e-5
+    values = {**QUIET, 'obstacle_acceleration': 1.0, 'resting_acceleration': rest,
+              'sigma_velocity': 2.0}
+    point, v = Kinematics(panda).spheres(HOME)[sphere], np.array([0.6, 0.0, 0.8]) * seen
+    tracks = track(point + (0.25, 0.1, 0.0), 0.04, v=v, wxx=sigma ** 2, wyy=sigma ** 2,
+                   wzz=sigma ** 2)
+    _, row = the_row(buffers(panda, tracks, tau=tau, **values), sphere)
+    speed = most = seen + 2.0 * sigma
+    way = 0.0
+    for k in range(round((tau + period) / h)):
+        if k < round(tau / h):
+            way += (speed - most) * h
+        speed += h * (rest if speed <= 0.03 else 1.0)
+    centre = np.array([float(tracks[c][0]) for c in 'xyz']) + v * tau
+    gap = np.linalg.norm(point - centre) - panda.spheres['radius'][sphere] - 0.04
+    assert row['h'] == pytest.approx(gap - 2.0 * sigma * tau - way, abs=5e-6)
+    assert row['drift'] == pytest.approx(row['normal'] @ v + 2.0 * sigma + speed - most, abs=5e-5)
 
 
 def test_comfort_asks_for_more_and_says_how_much_of_it_is_reserve(panda: RobotModel) -> None:
@@ -294,12 +323,16 @@ def test_age_to_come_and_smoothing_change_what_the_reserve_asks_for_and_nothing_
     assert np.allclose(smooth.b[:count][free], (before + 0.004 / 0.05 * missing)[free])
 
 
-def test_what_ageing_takes_is_what_the_reserve_holds_back(panda: RobotModel) -> None:
-    """Near contact the row asks for the same at every age between two sightings."""
+@pytest.mark.parametrize('sigma, near', [(0.02, 0.046), (0.005, 0.035)])
+def test_what_ageing_takes_is_what_the_reserve_holds_back(panda: RobotModel, sigma: float,
+                                                          near: float) -> None:
+    """Near contact the row asks for the same at every age between two sightings, also where what
+    rested may have begun to move."""
     sphere, values = 30, {'smoothing': 0.0, 'sampled_data': 0.0}
     point = buffers(panda, empty_tracks()).points[sphere]
-    away = 0.05 + float(panda.spheres['radius'][sphere]) + 0.046
-    tracks = track(point + (0.0, 0.0, away), 0.05, wxx=4e-4, wyy=4e-4, wzz=4e-4)
+    away = 0.05 + float(panda.spheres['radius'][sphere]) + near
+    tracks = track(point + (0.0, 0.0, away), 0.05,
+                   **dict.fromkeys(('wxx', 'wyy', 'wzz'), sigma ** 2))
 
     def asked(tau: float, due: float) -> float:
         b = buffers(panda, tracks, tau=tau, due=due, **values)

@@ -99,6 +99,14 @@ def test_what_is_called_held_far_from_the_hand_is_an_obstacle(checker: Separatio
     assert found.distance == np.inf
 
 
+def test_a_long_thing_beside_the_hand_is_not_held(checker: SeparationChecker) -> None:
+    tool = checker._place(HOME, 0.04)[1].translation
+    post = _track(tool + [0.0, 0.4, 0.0], 0.01, Role.HELD)
+    post["sz"] = 0.3
+    found = checker.check(HOME, 0.04, np.zeros(7), post, 0.0, 0.1).now
+    assert np.isfinite(found.distance) and found.link != "held"
+
+
 def test_an_obstacle_that_comes_is_predicted_by_its_age(checker: SeparationChecker) -> None:
     tracks = _track([0.45, 0.50, 0.30])
     tracks["vy"] = -0.3

@@ -18,7 +18,6 @@ from ros_rig import (
     FINGER_JOINTS,
     HOME,
     PATIENT,
-    START_SECONDS,
     Rig,
     obstacle,
     running,
@@ -128,19 +127,26 @@ def test_filter_and_monitor_have_the_fingers_where_they_are(tmp_path: Path, bent
             rig.close()
 
 
-@pytest.mark.ros
-def test_who_would_draw_the_fingers_elsewhere_does_not_start(tmp_path: Path) -> None:
-    files = _files(tmp_path / "robot", OPPOSED)
-    names = ("perception_node", "vla_node")
-    with running(
-        tmp_path / "log", *(graph.NODES[n].with_parameters(**files) for n in names)
-    ) as processes:
-        rig = Rig()
-        for name in names:
-            rig.wait_state(name, "not configured: gripper.joints", START_SECONDS)
-            assert "-0.5" in rig.message(name) and "leave gripper out" in rig.message(name)
-        assert not processes.dead()
-        rig.close()
+@pytest.mark.parametrize("bent", [OPPOSED, ONE])
+def test_pictures_show_the_fingers_where_they_are(tmp_path: Path, bent: Bent) -> None:
+    panda = find_robot("panda", "").mask()
+    mask = find_robot(**_files(tmp_path / "robot", bent)).mask()
+    positions = np.array([bent.positions[name] for name in bent.gains])
+    opening = Gripper(bent.gains).opening(positions)
+    assert opening == pytest.approx(bent.opening)
+    # Looks along the hand's x, so that both fingers show beside each other
+    tool = panda.tool_pose(HOME)
+    camera = np.eye(4)
+    camera[:3, :3] = tool[:3, [1, 2, 0]]
+    camera[:3, 3] = tool[:3, 3] - 0.3 * tool[:3, 0]
+    k = np.array([[300.0, 0.0, 80.0], [0.0, 300.0, 80.0], [0.0, 0.0, 1.0]])
+    depth = np.full((160, 160), 0.3, np.float32)
+    theirs = panda.view(depth, HOME, 0.06, k, camera).near
+    ours = mask.view(depth, HOME, opening, k, camera).near
+    closed = panda.view(depth, HOME, 0.0, k, camera).near
+    beside = slice(85, None) if bent is ONE else slice(None)  # the other is fixed, closed
+    assert (np.isfinite(theirs) != np.isfinite(closed)).sum() > 500  # the opening shows
+    np.testing.assert_allclose(ours[:, beside], theirs[:, beside], atol=1e-6)
 
 
 @given(st.floats(-1.0, 1.0).filter(lambda v: abs(v) > 1e-300 or v == 0.0), st.floats(0.0, 0.05))

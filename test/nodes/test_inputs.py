@@ -50,6 +50,18 @@ def test_joint_history_interpolates_at_the_stamp() -> None:
     assert history.newest() is not None
 
 
+def test_joint_states_of_before_the_clock_was_set_back_are_none_of_now() -> None:
+    history = JointHistory(["a"], Gripper({"f1": 0.5, "f2": 0.5}))
+    for k in range(20):
+        history.add(_state(10.0 + 0.1 * k, 0.1 * k))
+    history.add(_state(10.42, 2.0))
+    history.add(_state(10.52, 2.1))
+    found = history.at(10.47, 0.1)
+    assert found is not None
+    np.testing.assert_allclose(found[0], [2.05], atol=1e-6)
+    assert history.at(11.0, 0.1) is None
+
+
 def test_joint_history_rejects_nan() -> None:
     history = JointHistory(["a"], Gripper({"f1": 0.5, "f2": 0.5}))
     with pytest.raises(conversion.MessageError, match="finite"):

@@ -27,6 +27,8 @@ def ready():
                 if isinstance(value, Dispatcher):
                     key = f"{value.py_func.__module__}.{value.py_func.__name__}"
                     found[key] = sorted(str(s) for s in value.signatures)
+    # The simulated arm, which resolves its twists in this process, is no part of the node
+    del found["safety_filter.core.nominal.nominal_velocity"]
     return found
 
 rclpy.init()

@@ -17,6 +17,20 @@ def box(half: Sequence[float] | F64) -> F64:
     return np.asarray(corners[np.asarray(faces)], float)
 
 
+def open_box(half: float, height: float, thick: float = 0.004) -> F64:
+    """Return the triangles of a floor with four walls, standing on z = 0, as bins and trays are,
+    m."""
+    parts = [box((half, half, 0.003)) + [0, 0, 0.003]]
+    for axis in (0, 1):
+        size = [half, half, height / 2]
+        size[axis] = thick
+        for side in (-1, 1):
+            at = np.zeros(3)
+            at[axis], at[2] = side * (half - thick), height / 2
+            parts.append(box(size) + at)
+    return np.concatenate(parts)
+
+
 def cylinder(radius: float, length: float, sides: int = 16) -> F64:
     """Return the triangles of a cylinder along z, centred at the origin, m."""
     phi = np.linspace(0, 2 * np.pi, sides + 1)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from perception.solids import box
 from scipy import ndimage
 
 from safety_filter.core.wire import UNKNOWN_CLASS
 from safety_filter.perception import blobs as bl
 from safety_filter.perception.detector import Detection
 
-NO_ROBOT = np.zeros((256, 256), bool)
+NO_ROBOT = NOTHING = np.zeros((256, 256), bool)
 STEP = 0.012
 
 
@@ -22,7 +23,7 @@ def found(cell, depth, detections, supports=()):
     labels = bl.surfaces(depth, above(cell, depth), STEP)
     flat = [0.03 * (d.class_id in supports) for d in detections]
     return bl.detected(detections, depth, cell.points(depth), above(cell, depth), depth > 0,
-                       labels, NO_ROBOT, flat, 0.0, 3, 4.0, 0.06, 8, STEP, 0.75)
+                       labels, NO_ROBOT, NOTHING, flat, 0.0, 3, 4.0, 0.06, 8, STEP, 0.75)
 
 
 def unknown(cell, depth, owner, robot=NO_ROBOT):
@@ -105,6 +106,31 @@ def test_a_thin_line_along_the_robot_is_calibration_not_an_obstacle(cell, shapes
     free = masks["carton"] & ~robot & above(cell, depth)
     assert free.sum() > 50
     assert bl.clusters(depth, cell.points(depth), free, robot, 0.0, 0.025, 14, STEP, 0.35) == []
+
+
+def test_a_thin_line_away_from_the_robot_is_an_obstacle(cell):
+    """A rod one pixel wide, 39 cm high, was left out wherever it stood."""
+    depth = np.full((256, 256), 0.8, np.float32)
+    points = np.stack([np.full((256, 256), 0.5), *(0.0028 * (np.mgrid[:256, :256][::-1] - 128))],
+                      axis=-1).astype(np.float32)
+    rod = np.zeros((256, 256), bool)
+    rod[60:200, 100] = True
+    for at, count in ((60, 1), (97, 0)):
+        robot = np.zeros((256, 256), bool)
+        robot[:, at] = True
+        assert len(bl.clusters(depth, points, rod, robot, -1.0, 0.025, 14, STEP, 0.35)) == count
+
+
+def test_a_handle_far_from_the_rest_of_a_thing_stays_something(cell):
+    """Its far end was cut off for its depth, and belonged to the thing all the same."""
+    head, handle = box((0.01, 0.06, 0.06)), box((0.15, 0.006, 0.008)) + [-0.16, 0.0, 0.05]
+    cell.put("pan", np.concatenate([head, handle]), (0.62, 0.0, 0.06), 0.0, 6)
+    depth, masks = cell.picture()
+    blobs, owner = found(cell, depth, cell.detections(masks))
+    shown = np.zeros_like(masks["pan"])
+    for blob in [*blobs, *unknown(cell, depth, owner)]:
+        shown[blob.rows, blob.cols] = True
+    assert not (masks["pan"] & above(cell, depth) & ~shown).any()
 
 
 def test_what_is_longer_than_the_limit_is_cut(cell, shapes):

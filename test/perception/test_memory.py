@@ -77,6 +77,15 @@ def test_one_that_lies_elsewhere_is_remembered_there():
     assert np.array_equal(again.mask, square(20, at=15))
 
 
+@pytest.mark.parametrize(("past", "found", "gone"), [
+    (0.6, [], {4}), (0.05, [], set()),  # it is there, or something hides it
+    (0.6, [detection(square(18), 0.9)], set())])  # seen: it was moved or turned
+def test_one_past_which_the_picture_looks_was_taken_away(past, found, gone):
+    memory = remembering(square(20))
+    assert memory.gone(found, SHAPE, lambda points: past) == gone
+    assert len(memory.overlooked([], [], SHAPE)) == 1 - len(gone)
+
+
 def test_what_is_tracked_no_more_is_forgotten():
     memory = remembering(square(20))
     memory.keep([], [], SHAPE)

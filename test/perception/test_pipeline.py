@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from looking import DT, RGB, Bench, Q
+from perception.solids import open_box
 from scipy.spatial.transform import Rotation
 
 from safety_filter.core.wire import PIECE_STEP, UNKNOWN_CLASS, Role, track_fault
@@ -123,17 +124,7 @@ def test_behind_a_passing_occluder_an_object_keeps_id_and_place(bench, cell, sha
 
 
 def test_a_bin_is_given_as_walls_and_its_middle_is_free(bench, cell):
-    from perception.solids import box
-    t, half, height = 0.004, 0.08, 0.06
-    parts = [box((half, half, 0.003)) + [0, 0, 0.003]]
-    for axis in (0, 1):
-        for side in (-1, 1):
-            size = [half, half, height / 2]
-            size[axis] = t
-            at = np.zeros(3)
-            at[axis], at[2] = side * (half - t), height / 2
-            parts.append(box(size) + at)
-    cell.put("bin", np.concatenate(parts), (0.5, 0.1, 0.0), 0.1, 10)
+    cell.put("bin", open_box(0.08, 0.06), (0.5, 0.1, 0.0), 0.1, 10)
     for _ in range(4):
         result = bench.look()
     pieces = result.tracks
@@ -262,6 +253,17 @@ def test_an_object_in_closed_fingers_is_held_and_moves_with_the_tool(bench, cell
         assert track["role"] == Role.HELD
         assert np.linalg.norm(centre(track) - at) < 0.01
     assert np.linalg.norm([track["vx"], track["vy"] - 0.15, track["vz"] - 0.05]) < 0.01
+
+
+def test_half_open_fingers_that_pass_over_a_thing_do_not_take_it_along(bench, cell, shapes):
+    cell.put("cube", shapes["cube"], (0.5, 0.0, 0.022), 0.0, 0)
+    bench.robot.tool = np.diag([1.0, -1.0, -1.0, 1.0])
+    for i in range(90):
+        bench.robot.tool[:3, 3] = (0.58 - 0.05 * DT * i, 0.0, 0.067)
+        result = bench.look(opening=0.04)
+        track = only(result, 0)
+        assert result.held is None and track["role"] == Role.OBSTACLE
+        assert np.linalg.norm(centre(track) - [0.5, 0.0, 0.022]) < 0.002
 
 
 def test_bad_frames_are_refused_and_leave_the_tracks_alone(bench, cell, shapes):

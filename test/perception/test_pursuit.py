@@ -15,7 +15,7 @@ UNSEEN = Fit(1.0, known=False, possible=True, clear=False)
 
 def went_for_a(near: bool = True) -> Pursuit:
     pursuit = Pursuit()
-    pursuit.follow(A, CLEAR, near)
+    pursuit.follow(A, CLEAR, near, 0.0)
     return pursuit
 
 
@@ -34,7 +34,7 @@ def test_that_ends_when_it_is_gone_or_something_is_in_the_hand(alive, held):
 
 def test_a_target_keeps_what_it_was_like_at_its_best_and_no_track_inherits_that():
     pursuit = went_for_a()
-    pursuit.follow(A, TOPPLED, near=True)
+    pursuit.follow(A, TOPPLED, near=True, rival=0.0)
     pursuit.forget({A, B}, held=True)  # taken and dropped: it is still what it was
     assert pursuit.proven == {A: 0.9}
     pursuit.forget({B}, held=False)
@@ -44,5 +44,11 @@ def test_a_target_keeps_what_it_was_like_at_its_best_and_no_track_inherits_that(
 @pytest.mark.parametrize("fit", [TOPPLED, UNSEEN])
 def test_what_never_clearly_fitted_proves_nothing(fit):
     pursuit = Pursuit()
-    pursuit.follow(A, fit, near=True)
+    pursuit.follow(A, fit, near=True, rival=0.0)
+    assert pursuit.proven == {} and pursuit.only({B}) == {B}
+
+
+def test_a_look_alike_beside_what_fits_better_proves_nothing():
+    pursuit = Pursuit()
+    pursuit.follow(A, CLEAR, near=True, rival=0.95)
     assert pursuit.proven == {} and pursuit.only({B}) == {B}

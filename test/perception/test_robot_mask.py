@@ -25,7 +25,7 @@ URDF = """<robot name="toy">
 
 @pytest.fixture
 def mask() -> RobotMask:
-    return RobotMask(URDF, ["lift"], ["open"], "tool", tolerance=0.01, grow_px=1)
+    return RobotMask(URDF, ["lift"], {"open": 0.5}, "tool", tolerance=0.01, grow_px=1)
 
 
 def robot_parts(lift: float, opening: float) -> np.ndarray:
@@ -42,11 +42,23 @@ def test_the_robot_is_masked_where_it_stands_and_only_there(cell, mask):
     np.testing.assert_allclose(view.t_base_tool[:3, 3], [0.5, 0.0, 0.35], atol=1e-9)
 
 
+@pytest.mark.parametrize("gain", [0.5, 1.0, -0.5])
+def test_a_finger_is_drawn_where_its_gain_puts_it(cell, gain):
+    mask = RobotMask(URDF, ["lift"], {"open": gain}, "tool", tolerance=0.01, grow_px=1)
+    opening = 0.08 / gain  # the finger stands 8 cm beside the arm, whatever that is called
+    cell.put("robot", robot_parts(0.1, 0.16), (0, 0, 0))
+    depth, masks = cell.picture()
+    drawn = mask.view(depth, np.array([0.1]), opening, cell.k, cell.pose).mask
+    assert drawn[masks["robot"]].mean() > 0.995
+    elsewhere = mask.view(depth, np.array([0.1]), -opening, cell.k, cell.pose).mask
+    assert elsewhere[masks["robot"]].mean() < 0.97
+
+
 def test_a_base_away_from_the_urdfs_root_changes_nothing(cell, mask):
     mount = """<link name="world"/><joint name="mount" type="fixed"><parent link="world"/>
       <child link="base"/><origin xyz="0.3 -0.2 0.7" rpy="0.1 0 1.2"/></joint></robot>"""
     text = URDF.replace("</robot>", mount)
-    moved = RobotMask(text, ["lift"], ["open"], "tool", 0.01, 1, base_link="base")
+    moved = RobotMask(text, ["lift"], {"open": 0.5}, "tool", 0.01, 1, base_link="base")
     cell.put("robot", robot_parts(0.1, 0.0), (0, 0, 0))
     depth, _ = cell.picture()
     q = np.array([0.1])
@@ -88,9 +100,9 @@ def test_joints_that_are_not_finite_or_of_another_number_are_rejected(cell, mask
 
 def test_unknown_names_are_rejected_with_those_that_exist():
     with pytest.raises(ValueError, match=r"'elbow' is not in the robot.*lift"):
-        RobotMask(URDF, ["elbow"], [], "tool")
+        RobotMask(URDF, ["elbow"], {}, "tool")
     with pytest.raises(ValueError, match="tool frame 'hand'"):
-        RobotMask(URDF, ["lift"], [], "hand")
+        RobotMask(URDF, ["lift"], {}, "hand")
 
 
 def test_meshes_that_cannot_be_read_need_spheres():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from safety_filter.core.wire import Role
 from safety_filter.perception.kalman import State
@@ -40,6 +41,10 @@ class Hand:
     def step(self, at, opening: float, *tracks: Track) -> int | None:
         self.time += DT
         return self.detector.update(Grip(self.time, opening, tool_at(at)), tracks)
+
+    def role(self, cube: Track) -> Role:
+        released = self.detector.released
+        return role_of(cube, SUPPORTS, None, self.detector.held, released and released[0])
 
     def grasp(self, cube: Track) -> None:
         for opening in (0.08, 0.06, 0.045, 0.044, 0.044, 0.044):
@@ -88,12 +93,73 @@ def test_what_moves_with_the_tool_stays_held_hidden_or_not():
         assert hand.step([0.5, 0, z], 0.044, cube) == 1
 
 
-def test_what_stays_behind_is_not_held():
+@pytest.mark.parametrize("speed", [0.02, 0.15])
+def test_what_stays_behind_is_not_held_until_the_fingers_close_on_it_anew(speed: float):
     hand, cube = Hand(), track([0.5, 0, 0.022])
     hand.grasp(cube)
-    held = [hand.step([0.5, 0, 0.022 + 0.01 * i], 0.044, cube) for i in range(10)]
-    assert held[-1] is None
-    assert not cube.attached
+    for i in range(round(0.1 / (speed * DT))):
+        height = speed * DT * i
+        held = hand.step([0.5, 0, 0.022 + height], 0.044, cube)
+        if height > 0.031:
+            assert held is None and not cube.attached and hand.role(cube) == Role.OBSTACLE
+            assert cube.falling is None, "it stands there"
+    for _ in range(6):
+        assert hand.step(cube.position, 0.044, cube) is None
+    hand.grasp(cube)
+    assert hand.detector.held == 1
+
+
+@pytest.mark.parametrize("height", [0.025, 0.03, 0.045])
+def test_half_open_fingers_that_stop_over_a_thing_or_pass_by_do_not_hold_it(height: float):
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    way = [0.6] * 10 + [0.5] * 10 + [0.5 - 0.05 * DT * i for i in range(40)]
+    for x in way:
+        assert hand.step([x, 0, 0.022 + height], 0.04, cube) is None
+        assert hand.role(cube) == Role.OBSTACLE
+
+
+def test_fingers_all_but_closed_over_a_thing_do_not_hold_it():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    cube.clean = True
+    for opening in (0.08, 0.05, 0.03, 0.01, 0.01, 0.01):
+        assert hand.step([0.5, 0, 0.05], opening, cube) is None
+
+
+def test_what_moves_with_fingers_that_were_closed_before_is_held():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    held = []
+    for _ in range(10):
+        assert hand.step([0.6, 0, 0.022], 0.044, cube) is None
+    for i in range(10):
+        put(cube, [0.5, 0, 0.022 + 0.01 * i])
+        held.append(hand.step(cube.position, 0.044, cube))
+    assert held[:4] == [None] * 4 and held[4:] == [1] * 6
+
+
+def test_what_was_in_the_hand_before_the_first_picture_is_held():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    assert [hand.step([0.5, 0, 0.022], 0.044, cube) for _ in range(3)] == [None, 1, 1]
+
+
+def test_what_fingers_closed_on_unseen_is_held_as_soon_as_it_has_a_track():
+    """In 3004 of static-1 the hand hid a brick; its track began 0.5 s after the grasp."""
+    hand, brick = Hand(), track([0.5, 0, 0.022])
+    for opening in (0.08, 0.06, 0.045, 0.044, 0.044, 0.044):
+        hand.step([0.5, 0, 0.022], opening)
+    brick.first_seen = hand.time
+    assert hand.step([0.5, 0, 0.022], 0.044, brick) == 1
+
+
+def test_what_slips_after_it_was_carried_is_a_target_and_held_once_it_moves_with_the_tool():
+    hand, cube = Hand(), track([0.5, 0, 0.022])
+    hand.grasp(cube)
+    held = []
+    for i in range(20):
+        z = 0.022 + 0.01 * i
+        put(cube, [0.5, 0, z - 0.025 * (i >= 10)])  # it is seen elsewhere in the hand
+        held.append(hand.step([0.5, 0, z], 0.044, cube))
+        assert hand.role(cube) == (Role.HELD if held[-1] else Role.TARGET)
+    assert held == [1] * 10 + [None] * 4 + [1] * 6
 
 
 def test_what_falls_has_its_shape_seen_anew_until_it_lies():

@@ -274,3 +274,19 @@ def test_what_was_hardly_seen_is_no_thing_inside_of_another(sightings: int, stay
     put(s.tracker.tracks[1], [0.5, 0.015, 0.1])
     s.step((np.array([0.5, 0.0, 0.1]), 3))
     assert len(s.tracker.tracks) == (2 if stays else 1)
+
+
+@pytest.mark.parametrize(("away", "same"), [(5.8, True), (6.2, False)])
+def test_a_dropped_track_may_take_its_id_back_for_as_long_as_is_said(away: float, same: bool):
+    """Until drop_hidden, 4 s, and refind, 2 s, after it was last seen."""
+    s = Scenario()
+    thing = (np.array([0.4, 0.0, 0.1]), 3)
+    for _ in range(6):
+        s.step(thing)
+    first, last = s.only().id, s.time
+    while s.time + DT < last + away:
+        s.step()
+    assert s.tracker.tracks == []
+    for _ in range(4):
+        s.step(thing)
+    assert (s.only().id == first) == same

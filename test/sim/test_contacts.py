@@ -53,6 +53,21 @@ def test_an_arm_link_on_the_held_target_is_a_collision(holding: World) -> None:
     assert [c.body for c in judged(holding, "target", links)] == ["panda_link5"]
 
 
+@pytest.mark.parametrize(("gap", "depths"), [(-0.001, [0.001]), (0.001, [])])
+def test_what_is_inside_touches_without_force_and_what_is_near_does_not(
+        gap: float, depths: list[float]) -> None:
+    client = p.connect(p.DIRECT)
+    ball = p.createCollisionShape(p.GEOM_SPHERE, radius=0.05, physicsClientId=client)
+    link, thing = (p.createMultiBody(0.1, ball, basePosition=[x, 0, 0], physicsClientId=client)
+                   for x in (0.0, 0.1 + gap))
+    p.performCollisionDetection(physicsClientId=client)
+    assert not any(c[9] for c in p.getContactPoints(link, thing, physicsClientId=client))
+    judge = ContactJudge(client, link, {-1: "panda_link5"})
+    judge.update(0.0, {thing: ("ball", "object")}, None)
+    assert [c.depth for c in judge.collisions] == pytest.approx(depths, abs=1e-6)
+    p.disconnect(client)
+
+
 @pytest.mark.parametrize(("body", "role", "collision"), [
     ("held", "table", False), ("held", "destination", False), ("held", "object", True),
     ("held", "mover", True), ("held", "target", True), ("panda_hand", "target", False),

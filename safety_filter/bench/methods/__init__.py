@@ -13,7 +13,6 @@ from safety_filter.bench.methods import (
 )
 from safety_filter.bench.methods.base import Method
 
-ABLATIONS = tuple(m.name for m in ablations.METHODS)
 METHODS: dict[str, Method] = {m.name: m for m in (
     none.METHOD, naive.METHOD, init_oracle.METHOD, aegis.METHOD, knows.METHOD, ours.METHOD,
     ours.LIVE_ORACLE, *ablations.METHODS)}
