@@ -67,7 +67,9 @@ def ray_head() -> Iterator[tuple[str, str]]:
                f"--port={inside}", f"--ray-client-server-port={outside}", "--num-cpus=2",
                "--include-dashboard=false", "--disable-usage-stats"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(places)}) as head:
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(places),
+                               # s for a client's process to start; 30 on a busy machine are few
+                               "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "240"}) as head:
         assert head.stdout is not None
         try:
             assert any("will now block" in line for line in head.stdout), "no cluster"

@@ -137,7 +137,7 @@ def test_only_covariances_are_usable_as_covariances(seed: int, rank: int, size: 
     m = size ** 2 * (r * values) @ r.T
     tracks = _with_covariance(m, names)
     beyond = values.min() < -2e-3 * values.sum() and size ** 2 * values.min() < -2e-9
-    within = values.min() > -5e-4 * values.sum()
+    within = values.min() > -5e-4 * values.sum() and m.diagonal().min() >= 0.0
     assert usable(tracks) == (track_fault(tracks) is None)
     assert not (beyond and usable(tracks)) and not (within and not usable(tracks))
 
