@@ -22,9 +22,9 @@ from safety_filter.demo.summary import write_json
 
 SUITES = ("static-2", "dynamic-3", "dynamic-4")
 # A discrete barrier's gamma is at most 1
-_GRID = {"gamma": (0.25, 0.5, 1.0), "eps": (0.01, 0.02, 0.05), "weight": (1.0, 10.0, 100.0)}
+_GRID = {"gamma": (0.25, 0.5, 1.0), "eps": (0.01, 0.02, 0.05), "weight": (0.1, 1.0, 10.0, 100.0)}
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {"naive": _GRID, "knows": _GRID}
-FINALISTS = 5
+FINALISTS = 6
 Rows = list[dict[str, Any]]
 FINAL_SEEDS = 10_000  # after those of the grid
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from safety_filter.bench.methods.ellipsoid import (
     named,
     obstacles_of,
 )
-from safety_filter.bench.methods.knows import EPS, GAMMA, TURN_WEIGHT, Knows
+from safety_filter.bench.methods.knows import Knows
 from safety_filter.bench.methods.naive import Naive
 from safety_filter.bench.sources import FrozenEyes
 from safety_filter.bench.sweep import GRIDS, sweep
@@ -237,7 +238,8 @@ def test_a_sweep_of_other_seeds_or_what_is_none_is_not_overwritten(
 
 @pytest.mark.parametrize("method", sorted(GRIDS))
 def test_what_a_sweep_varies_includes_what_is_used(method: str) -> None:
-    used = {"gamma": GAMMA, "eps": EPS, "weight": TURN_WEIGHT}
+    made = signature(METHODS[method].make).parameters
+    used = {k: made[k].default for k in GRIDS[method]}
     assert all(used[k] in values for k, values in GRIDS[method].items())
     for k in ("eps", "weight"):
         assert min(GRIDS[method][k]) < used[k] < max(GRIDS[method][k])
