@@ -206,11 +206,11 @@ def test_a_sweep_keeps_what_it_ran_best_first(
         sweep("knows", 500000, 2, 1, tmp_path)
     rows = json.loads((tmp_path / "knows.json").read_text())["rows"]
     assert [rows[0][k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 1.0]
-    assert len(ran) == len(rows) == 18
+    assert len(ran) == len(rows) == 24
     stop = False
     best = sweep("knows", 500000, 2, 1, tmp_path)
-    assert len(ran) == 1 + 27 + 5, "what lost a scene runs again, and nothing else"
-    assert len({str(o) for o in ran}) == 27
+    assert len(ran) == 1 + 36 + 6, "what lost a scene runs again, and nothing else"
+    assert len({str(o) for o in ran}) == 36
     finals = json.loads((tmp_path / "knows.json").read_text())["finals"]
     assert best == finals[0]
     assert [best[k] for k in ("gamma", "eps", "weight")] == [0.5, 0.05, 10.0]
