@@ -115,8 +115,8 @@ def _register_replay(subparsers: Any) -> None:
         help="make ticks up from the inputs even where they were recorded")  # fmt: skip
     add("--perception", nargs="?", const="", metavar="PARAMS.yaml",
         help="run perception over the recorded pictures again, with these parameters")  # fmt: skip
-    add("--policy", nargs="?", const="", metavar="WEIGHTS",
-        help="run the policy over the recorded pictures again, with these weights")  # fmt: skip
+    add("--policy", nargs="?", const="", metavar="PARAMS.yaml",
+        help="run the policy over the recorded pictures again, with these parameters")  # fmt: skip
     parser.set_defaults(run=_replay)
 
 
@@ -149,7 +149,7 @@ def _replayed(arguments: argparse.Namespace) -> int:
         reproduced = replay.compare(found.table, first.table, unknown)
         _print(report.reproduction(reproduced))
     judged = first
-    changed = _upstream(arguments, found, settings)
+    changed = _rerun(arguments, found, settings)
     if new is not None or changed is not found:
         name = "config" if changed is found else "rerun"
         judged = runs[name] = replay.run(changed, new if new is not None else old)
@@ -202,25 +202,29 @@ def _write(arguments: argparse.Namespace, judged: Any, content: dict[str, Any]) 
         arguments.json.write_text(text, encoding="utf-8")
 
 
-def _upstream(arguments: argparse.Namespace, found: Any, settings: Any) -> Any:
+def _rerun(arguments: argparse.Namespace, found: Any, settings: Any) -> Any:
     """The recording with perception's and the policy's results of today, as asked for."""
-    from safety_filter.bags import upstream
+    from safety_filter.bags import acting, looking
+    from safety_filter.bags.reader import BagError
+    from safety_filter.bags.replay import flat_parameters
+
+    def said(given: str, node: str) -> dict[str, Any]:
+        if given and Path(given).is_dir():
+            raise BagError(f"{given}: expected a parameter file of {node}, got a folder; other"
+                           " weights are said in the file, as `weights: FOLDER`")  # fmt: skip
+        return flat_parameters(Path(given), node) if given else {}
 
     changed = found
     if arguments.perception is not None:
-        changes: dict[str, Any] = {}
-        if arguments.perception:
-            from safety_filter.bags.replay import flat_parameters
-
-            changes = flat_parameters(Path(arguments.perception), "perception_node")
-        results = upstream.perceive(arguments.bag, found, settings, changes)
+        changes = said(arguments.perception, "perception_node")
+        results = looking.perceive(arguments.bag, found, settings, changes)
         print(f"perception: {len(results)} pictures")
-        changed = upstream.with_obstacles(changed, results)
+        changed = looking.with_obstacles(changed, results)
     if arguments.policy is not None:
-        weights = Path(arguments.policy) if arguments.policy else None
-        chunks = upstream.act(arguments.bag, found, settings, weights)
+        live = acting.parameters(said(arguments.policy, "vla_node"))
+        chunks = acting.act(arguments.bag, found, settings, live)
         print(f"policy: {len(chunks)} chunks")
-        changed = upstream.with_commands(changed, chunks)
+        changed = acting.with_commands(changed, chunks, live.blend)
     return changed
 
 

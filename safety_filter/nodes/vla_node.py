@@ -11,8 +11,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import TwistStamped
@@ -21,8 +19,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
-from safety_filter import images
-from safety_filter.core.params import ParamTable, param
+from safety_filter import images, pilot
 from safety_filter.nodes import conversion
 from safety_filter.nodes.base import ERROR, OK, WARN, ConfigureError, Latest, ManagedNode, run
 from safety_filter.nodes.inputs import JointInput, Source, first_fault
@@ -30,35 +27,9 @@ from safety_filter.nodes.meters import Percentiles, RateMeter
 from safety_filter.nodes.parameters import ParameterSet
 from safety_filter.nodes.qos import COMMAND, LATCHED, NEWEST
 from safety_filter.nodes.robot import RobotInput
-from safety_filter.robot_source import RobotParams
+from safety_filter.pilot import PARTNER_WAIT, TABLE, VlaParams
 
-PARTNER_WAIT = 0.01  # s to wait for a wrist picture of the same time
 PRESENCE_WINDOW = 5  # pictures over which presence is averaged
-
-
-@dataclass(frozen=True)
-class VlaParams(RobotParams):
-    """Parameters of vla_node."""
-
-    weights: str = param("", "-", None, None, "folder of the policy; empty: the shipped one")
-    profile: str = param(
-        "", "-", None, None, "head profile; empty: profile.yaml beside the weights; none: no tap"
-    )
-    frame: str = param("base", "-", None, None, "frame of the commanded twist")
-    twist_rate: float = param(20.0, "Hz", 5.0, 100.0, "rate of the twist stream")
-    blend: float = param(0.1, "s", 0.01, 1.0, "time in which a new chunk takes over")
-    image_age: float = param(0.5, "s", 0.05, 5.0, "silence after which a camera is gone", True)
-    joint_age: float = param(0.2, "s", 0.01, 2.0, "silence after which the joints are gone", True)
-    wrist_skew: float = param(
-        0.1, "s", 0.0, 1.0, "largest difference between the stamps of the two pictures", True
-    )
-    present_min: float = param(
-        0.3, "-", 0.0, 1.0,
-        "below it nothing in view fits the instruction; judged until something once does", True
-    )
-
-
-TABLE = ParamTable.of(VlaParams)
 
 
 class VlaNode(ManagedNode):
@@ -110,18 +81,15 @@ class VlaNode(ManagedNode):
         import torch
 
         from safety_filter.vla.chunk import ChunkPlayer
-        from safety_filter.vla.policy import PROFILE, SHIPPED, Policy, PolicyError
-        from safety_filter.vla.profile import ProfileError
+        from safety_filter.vla.policy import PolicyError
 
         torch.set_num_threads(1)
         p = self.params
         robot = self._robot.find()
-        folder = Path(p.weights) if p.weights else SHIPPED
-        profile = Path(p.profile) if p.profile else folder / PROFILE
         try:
-            self._policy = Policy.load(folder, None if p.profile == "none" else profile)
+            self._policy = pilot.load(p.weights, p.profile)
             self._tool = robot.mask()
-        except (PolicyError, ProfileError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise ConfigureError(str(error)) from error
         self._policy_error = PolicyError
         self._player = ChunkPlayer(p.blend)

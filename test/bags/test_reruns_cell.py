@@ -16,8 +16,8 @@ import yaml
 from scipy.spatial.transform import Rotation, Slerp
 
 from safety_filter import cli
+from safety_filter.bags import acting, looking, recording
 from safety_filter.bags import messages as ms
-from safety_filter.bags import recording, upstream
 from safety_filter.bags.extrinsics import RecordedTf
 from safety_filter.bags.reader import Bag, BagError
 from safety_filter.bags.writer import BagWriter
@@ -25,6 +25,7 @@ from safety_filter.bench.cell import declared
 from safety_filter.core.wire import Role
 from safety_filter.perception.detector import DEFAULT_WEIGHTS
 from safety_filter.perception.params import PerceptionParams
+from safety_filter.pilot import VlaParams
 
 POSE = "/sim_node/scene/camera_pose"
 TF = "tf2_msgs/msg/TFMessage"
@@ -92,7 +93,7 @@ def _perceived(path: Path, file: Path) -> tuple[recording.Recording, list[Any]]:
 
     found = recording.load(path)
     changes = flat_parameters(file, "perception_node")
-    return found, upstream.perceive(path, found, recording.Settings(), changes)
+    return found, looking.perceive(path, found, recording.Settings(), changes)
 
 
 def test_the_cameras_pose_comes_from_the_recorded_tf(
@@ -158,8 +159,8 @@ def test_a_description_whose_root_is_not_the_base(
         return name, ms.STRING, make.string(json.dumps(content))
 
     path, settings = alter(change), recording.Settings()
-    (_, first), *_ = upstream.act(watched, recording.load(watched), settings)
-    (_, same), *_ = upstream.act(path, recording.load(path), settings)
+    (_, first), *_ = acting.act(watched, recording.load(watched), settings, VlaParams())
+    (_, same), *_ = acting.act(path, recording.load(path), settings, VlaParams())
     for field in dataclasses.fields(first):
         one, other = getattr(first, field.name), getattr(same, field.name)
         if isinstance(one, np.ndarray):
@@ -183,7 +184,41 @@ def test_without_words_there_is_no_target_and_that_is_told(
     assert max(sample.tracks["p_target"].max() for _, sample in seen[1:]) > 0.1
     assert not [n for n in found.notes if "no instruction" in n]
     with pytest.raises(BagError, match=r"no topic for instruction;.* said before the recording"):
-        upstream.act(path, found, recording.Settings())
+        acting.act(path, found, recording.Settings(), VlaParams())
+
+
+def test_cameras_that_do_not_wait_for_each_other(
+    alter: Callable[[Alter], Path], watched: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The hand's picture is 40 ms older than the scene's, which live is within wrist_skew."""
+
+    def change(name: str, data: bytes) -> Any:
+        if not name.endswith("wrist/image"):
+            return KEEP
+        picture = ms.decode(data, ms.IMAGE)
+        late = round((ms.seconds(picture.header.stamp) - 0.04) * 1e9)
+        picture.header.stamp.sec, picture.header.stamp.nanosec = divmod(late, 10**9)
+        return name, ms.IMAGE, ms.encode(picture, ms.IMAGE)
+
+    path, settings = alter(change), recording.Settings()
+    as_live = acting.act(watched, recording.load(watched), settings, VlaParams())
+    found = acting.act(path, recording.load(path), settings, VlaParams())
+    assert [stamp for stamp, _ in found] == [stamp for stamp, _ in as_live]
+    for (_, one), (_, other) in zip(found, as_live, strict=True):
+        np.testing.assert_array_equal(one.twists, other.twists)  # of the picture just before it
+    file = tmp_path / "vla.yaml"
+    file.write_text("/**/vla_node: {ros__parameters: {wrist_skew: 0.02}}")
+    assert cli.main(["replay", str(path), "--policy", str(file)]) == 1
+    assert "within 0.02 s (wrist_skew)" in capsys.readouterr().err
+    file.write_text("/**/vla_node: {ros__parameters: {wrist_skews: 0.02}}")
+    assert cli.main(["replay", str(path), "--policy", str(file)]) == 1
+    assert "did you mean wrist_skew" in capsys.readouterr().err
+    file.write_text(f"/**/vla_node: {{ros__parameters: {{weights: {tmp_path}}}}}")
+    assert cli.main(["replay", str(path), "--policy", str(file)]) == 1
+    assert f"{tmp_path}" in capsys.readouterr().err
+    assert cli.main(["replay", str(path), "--policy", str(tmp_path)]) == 1
+    assert "got a folder; other weights are said in the file" in capsys.readouterr().err
 
 
 def test_transforms_are_chained_and_interpolated_and_never_carried_on(make: ModuleType) -> None:
